@@ -1,0 +1,1 @@
+"""Policies: one file a paper, each `init / loss / act` over pytrees (see `base.py`)."""

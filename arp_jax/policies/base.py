@@ -1,0 +1,81 @@
+"""The interface that every policy implements, and the two things done with any policy.
+
+Flows in: a config section and a `PolicySpec`. Flows out: a `Policy` (static configuration only) and
+`make_physical_act`, the function that evaluation, export and serving share: raw observations in,
+physical actions out. What happens *between* two `act` calls is `arp_jax.control`, not this file.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from arp_jax.normalize import Affine, normalize_observation, unnormalize
+from arp_jax.specs import PolicySpec
+
+Params = dict[str, Any]
+Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
+PhysicalAct = Callable[[Params, Mapping[str, jax.Array], jax.Array], jax.Array]
+
+
+class Policy(Protocol):
+    """A policy: static configuration, pure functions.
+
+    Observations are normalised features {name: float32 [B, W, D]} and images
+    {name: uint8 [B, W, h, w, 3]}; actions are normalised float32 [B, H, A].
+    """
+
+    spec: PolicySpec
+
+    def init(self, rng: jax.Array, batch: Batch) -> Params:
+        """Fresh parameters, a nested dict of arrays."""
+        ...
+
+    def loss(
+        self, params: Params, batch: Batch, rng: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, Metrics]:
+        """Scalar loss and a dict of scalar metrics."""
+        ...
+
+    def act(
+        self, params: Params, observation: Mapping[str, jax.Array], rng: jax.Array
+    ) -> jax.Array:
+        """A chunk of normalised actions [B, H, A]; pure and jittable."""
+        ...
+
+
+def build_policy(name: str, section: Mapping[str, Any], spec: PolicySpec) -> Policy:
+    """Builds the policy called `name` from its config section.
+
+    Args:
+        name: "arp" (the other papers follow).
+        section: plain values of the policy's config; "name" is ignored.
+        spec: what the policy sees and commands.
+
+    Raises:
+        ValueError: for an unknown name, or an unknown key in the section (named).
+    """
+    options = {key: value for key, value in section.items() if key != "name"}
+    if name == "arp":
+        from arp_jax.policies.arp import ArpPolicy, ArpPolicyConfig
+
+        return ArpPolicy(ArpPolicyConfig.from_section(options), spec)
+    raise ValueError(f"policy.name {name!r} is unknown; choose 'arp'")
+
+
+def make_physical_act(policy: Policy, normalizer: Mapping[str, Affine]) -> PhysicalAct:
+    """The policy in physical units: `act(params, observation, rng) -> [B, H, A]`.
+
+    The observation holds features in physical units {name: [B, W, D]} and uint8 images; actions are
+    unnormalised and clipped to the limits of the policy's `ActionSpec`.
+    """
+    low = jnp.asarray(policy.spec.action.low, jnp.float32)  # [A]
+    high = jnp.asarray(policy.spec.action.high, jnp.float32)  # [A]
+
+    def act(params: Params, observation: Mapping[str, jax.Array], rng: jax.Array) -> jax.Array:
+        normalised = policy.act(params, normalize_observation(observation, normalizer), rng)
+        return jnp.clip(unnormalize(normalised, normalizer["action"]), low, high)  # [B, H, A]
+
+    return act
