@@ -24,7 +24,7 @@ class _JsonSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Builds the spec from `to_json`'s dict; raises ValueError naming an unknown or absent key."""
+        """Inverse of `to_json`; raises ValueError naming an unknown or absent key."""
         fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = sorted(set(data) - set(fields))
         if unknown:

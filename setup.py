@@ -1,0 +1,71 @@
+"""Packaging of arp_jax. Versions that were tested together are pinned in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "arp_jax/__init__.py").read_text()).group(1)
+
+CORE = [
+    "absl-py",
+    "array_record",
+    "chex",
+    "flax>=0.12",
+    "google-crc32c",
+    "imageio",
+    "imageio-ffmpeg",
+    "jax>=0.10",
+    "jinja2",
+    "matplotlib",
+    "ml-collections",
+    "mujoco>=3.17,<4.1",
+    "mujoco-mjx>=3.17,<4.1",
+    "numcodecs",
+    "numpy",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12",
+    "pillow",
+    "rich",
+    "safetensors",
+    "scipy",
+    "tensorflow-datasets>=4.9.10",
+    "tqdm",
+]
+
+EXTRAS = {
+    # Reading from gs:// and streaming tf.data mixtures; nothing needs it for training.
+    "tf": ["tensorflow-cpu", "rlds"],
+    # A real arm.
+    "hw": ["pymycobot>=4.0.7"],
+    # MJX through NVIDIA Warp.
+    "warp": ["mujoco-mjx[warp]"],
+    # Importing PyTorch checkpoints that are not .npz or .safetensors.
+    "torch-import": ["torch==2.13.0"],
+    "tensorboard": ["tensorboardX"],
+    "wandb": ["wandb"],
+    "dev": [
+        "gym-pusht==0.1.8",
+        "hypothesis",
+        "mypy",
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "shapely",
+    ],
+}
+
+setup(
+    name="arp_jax",
+    version=VERSION,
+    description="Robot policies in JAX: from demonstrations to a moving robot",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["arp_jax*", "robot_bridge*"]),
+    package_data={"arp_jax": ["sim/assets/*.xml", "evaluation/*.html"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+)
