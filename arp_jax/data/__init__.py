@@ -1,0 +1,1 @@
+"""Demonstrations on disk (RLDS) to training batches, without TensorFlow."""
