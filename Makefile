@@ -1,0 +1,55 @@
+# Every command of the project. `make` without a target prints this list.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+RUN    ?= runs/quickstart
+# Two workers: one a core of the smallest machine that we support.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: help setup quickstart test test-all test-golden lint format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+# Stamps: an environment is built once and again when its description changes.
+$(VENV)/.core: $(BIN)/pip setup.py constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+setup: $(VENV)/.dev  ## make .venv with everything that development and tests need
+
+quickstart: $(VENV)/.core  ## demonstrations -> policy -> evaluation -> artifact, on this machine
+	$(BIN)/python -m launch.quickstart --workdir $(RUN)
+
+test: $(VENV)/.dev  ## the fast tests
+	$(PYTEST) -m "not slow and not gpu and not hardware and not reference"
+
+test-all: $(VENV)/.dev  ## every test that this machine can run
+	$(PYTEST) -m "not gpu and not hardware"
+
+test-golden: $(VENV)/.dev  ## the vectors of the reference implementations (ARP_JAX_GOLDEN=DIR for others)
+	$(BIN)/python -m pytest -m golden -rP
+
+lint: $(VENV)/.dev  ## ruff, format check, mypy on the public modules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## apply the formatter
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## the CPU benchmarks; each prints ours, the peer's and the ratio
+	$(BIN)/python benchmarks/sim_push_t.py
+
+clean:  ## remove the environment, runs and caches
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What happens between two `act` calls; shared by simulation, server and bridge."""

@@ -1,0 +1,114 @@
+"""The layer table of docs/architecture.md, enforced by parsing every import.
+
+Data flows one way: an import may only point to the same or an earlier row, and heavy packages may
+only be imported where the table allows them.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# package -> the project's packages that it may import (itself is always allowed).
+ROW_1 = {"arp_jax.specs", "arp_jax.normalize", "arp_jax.control"}
+MODELS = ROW_1 | {"arp_jax.models"}
+POLICIES = MODELS | {"arp_jax.policies"}
+UP_TO_DATA = POLICIES | {"arp_jax.data"}
+TRAINING = UP_TO_DATA | {"arp_jax.training"}
+EVALUATION = UP_TO_DATA | {"arp_jax.sim", "arp_jax.evaluation"}
+EVERYTHING_BELOW_EXPORT = TRAINING | EVALUATION
+ALLOWED = {
+    "arp_jax.specs": ROW_1,
+    "arp_jax.normalize": ROW_1,
+    "arp_jax.control": ROW_1,
+    "arp_jax.models": MODELS,
+    "arp_jax.policies": POLICIES,
+    "arp_jax.data": ROW_1 | {"arp_jax.data"},
+    "arp_jax.sim": ROW_1 | {"arp_jax.sim"},
+    "arp_jax.training": TRAINING,
+    "arp_jax.evaluation": EVALUATION,
+    "arp_jax.export": EVERYTHING_BELOW_EXPORT | {"arp_jax.export"},
+    "arp_jax.interop": EVERYTHING_BELOW_EXPORT | {"arp_jax.interop"},
+    "robot_bridge": ROW_1 | {"robot_bridge"},
+}
+# package -> third-party packages that must not be imported there, anywhere in the file.
+FORBIDDEN = {
+    "arp_jax.specs": {"jax", "flax", "tensorflow"},
+    "arp_jax.normalize": {"jax", "flax", "tensorflow"},
+    "arp_jax.control": {"jax", "flax", "tensorflow"},
+    "arp_jax.models": {"tensorflow", "tensorflow_datasets", "optax", "mujoco", "orbax"},
+    "arp_jax.policies": {"tensorflow", "tensorflow_datasets", "mujoco", "orbax"},
+    "arp_jax.data": {"flax", "optax", "mujoco", "orbax"},
+    "arp_jax.sim": {"tensorflow", "tensorflow_datasets", "optax", "orbax"},
+    "arp_jax.evaluation": {"tensorflow", "optax", "orbax"},
+    "robot_bridge": {"flax", "tensorflow", "optax", "orbax"},
+}
+# The runtime of an artifact runs where only numpy, jax and safetensors are installed.
+RUNTIME = ROOT / "arp_jax/export/runtime.py"
+RUNTIME_MAY_IMPORT = {"numpy", "jax", "safetensors"}
+
+
+def package_of(path: Path) -> str | None:
+    """Row of the table that a file belongs to; None for entry points."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    for size in (2, 1):
+        name = ".".join(parts[:size])
+        if name in ALLOWED:
+            return name
+    return None
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Absolute names of everything that a file imports, lazily or not."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write it in full"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = sorted([*ROOT.glob("arp_jax/*/**/*.py"), *ROOT.glob("arp_jax/*.py")])
+FILES += sorted(ROOT.glob("robot_bridge/**/*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    package = package_of(path)
+    if package is None:
+        return  # an entry point (row 7) may import everything; test_entry_points covers the reverse
+    for name in imported_modules(path):
+        top = name.split(".")[0]
+        assert top not in FORBIDDEN.get(package, set()), f"{path.name} imports {name}"
+        own = ".".join(name.split(".")[:2])
+        if own in ALLOWED:
+            assert own in ALLOWED[package], f"{package} may not import {own}"
+        else:
+            entry_point = top == "arp_jax" and (ROOT / f"{own.replace('.', '/')}.py").exists()
+            assert not entry_point, f"{package} may not import the entry point {own}"
+
+
+def test_every_package_stands_in_the_table():
+    packages = {p.parent for p in ROOT.glob("arp_jax/*/__init__.py")}
+    names = {f"arp_jax.{p.name}" for p in packages}
+    assert names <= set(ALLOWED), f"add {names - set(ALLOWED)} to the layer table"
+
+
+def test_datasets_is_not_a_package():
+    assert not (ROOT / "datasets/__init__.py").exists()
+
+
+def test_the_artifact_runtime_stays_small():
+    for name in imported_modules(RUNTIME):
+        top = name.split(".")[0]
+        if top == "arp_jax":
+            own = ".".join(name.split(".")[:2])
+            assert own in ROW_1 | {"arp_jax.export", "arp_jax"}, f"runtime.py imports {name}"
+        else:
+            standard = top in __import__("sys").stdlib_module_names
+            assert standard or top in RUNTIME_MAY_IMPORT, f"runtime.py imports {name}"
