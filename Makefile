@@ -18,7 +18,7 @@ $(BIN)/pip:
 
 # Stamps: an environment is built once and again when its description changes.
 $(VENV)/.core: $(BIN)/pip setup.py constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e .
+	start=$$(date +%s); $(BIN)/pip install --quiet -c constraints.txt -e . && echo $$(( $$(date +%s) - start )) > $(VENV)/setup_seconds
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core
