@@ -1,0 +1,113 @@
+"""ResNet trunk: images in, the last stage's feature map out; no pooling and no classifier.
+
+The topology is torchvision's (7x7 stem, max-pool, four stages of two-convolution blocks), so that
+published weights load one to one. Arrays are channels-last. Normalisation is a static option;
+group norm is the one the published Push-T encoder uses in place of batch norm, and it keeps the
+trunk free of mutable state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+STAGE_BLOCKS: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+STAGE_WIDTHS = (64, 128, 256, 512)
+
+_conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def _group_norm(features: int, dtype: Any) -> nn.Module:
+    # The two-pass variance costs little here and agrees with other frameworks to 1e-6.
+    return nn.GroupNorm(
+        num_groups=features // 16, epsilon=1e-5, use_fast_variance=False, dtype=dtype
+    )
+
+
+NORMS: dict[str, Callable[[int, Any], nn.Module]] = {"group": _group_norm}
+
+
+def _conv(features: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:
+    pad = kernel // 2
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        strides=(stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        use_bias=False,
+        kernel_init=_conv_init,
+        dtype=dtype,
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a skip; the skip is projected when the shape changes."""
+
+    features: int
+    stride: int
+    project: bool
+    norm: str = "group"
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        norm = NORMS[self.norm]
+        self.conv1 = _conv(self.features, 3, self.stride, self.dtype)
+        self.norm1 = norm(self.features, self.dtype)
+        self.conv2 = _conv(self.features, 3, 1, self.dtype)
+        self.norm2 = norm(self.features, self.dtype)
+        if self.project:
+            self.skip_conv = _conv(self.features, 1, self.stride, self.dtype)
+            self.skip_norm = norm(self.features, self.dtype)
+
+    def __call__(self, x: Array) -> Array:
+        skip = self.skip_norm(self.skip_conv(x)) if self.project else x
+        y = nn.relu(self.norm1(self.conv1(x)))
+        return nn.relu(self.norm2(self.conv2(y)) + skip)
+
+
+class ResNet(nn.Module):
+    """Residual trunk (He et al. 2016, table 1) without its pooling and classifier.
+
+    ``__call__`` maps ``[N, height, width, 3]`` (already scaled to about [-1, 1]) to
+    ``[N, ceil(height / 32), ceil(width / 32), 512]`` in ``dtype``.
+    """
+
+    depth: int = 18
+    norm: str = "group"
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        if self.depth not in STAGE_BLOCKS:
+            raise ValueError(f"resnet depth {self.depth}: choose one of {sorted(STAGE_BLOCKS)}")
+        if self.norm not in NORMS:
+            raise ValueError(f"resnet norm {self.norm!r}: choose one of {sorted(NORMS)}")
+        self.stem_conv = _conv(STAGE_WIDTHS[0], 7, 2, self.dtype)
+        self.stem_norm = NORMS[self.norm](STAGE_WIDTHS[0], self.dtype)
+        self.stages = [
+            [
+                # Only a stage's first block changes resolution; stage 0 changes nothing at all.
+                BasicBlock(
+                    features=width,
+                    stride=2 if stage > 0 and block == 0 else 1,
+                    project=stage > 0 and block == 0,
+                    norm=self.norm,
+                    dtype=self.dtype,
+                )
+                for block in range(blocks)
+            ]
+            for stage, (width, blocks) in enumerate(
+                zip(STAGE_WIDTHS, STAGE_BLOCKS[self.depth], strict=True)
+            )
+        ]
+
+    def __call__(self, images: Array) -> Array:
+        x = nn.relu(self.stem_norm(self.stem_conv(images.astype(self.dtype))))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for stage in self.stages:
+            for block in stage:
+                x = block(x)
+        return x  # [N, h, w, 512]
