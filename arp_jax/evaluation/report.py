@@ -1,0 +1,239 @@
+"""Evaluation results for people and for programs: a table, `summary.json`, one `report.html`.
+
+Flows in: `EpisodeResults` of one or more controllers. Flows out: numbers with n and 95 % interval,
+and files. The report is self-contained (plot and video are inlined). Computes no outcome itself.
+"""
+
+import base64
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from arp_jax.evaluation.episodes import EpisodeResults
+from arp_jax.evaluation.intervals import (
+    Interval,
+    PairedDifference,
+    mean_bootstrap,
+    paired_means,
+    paired_outcomes,
+    wilson,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The headline numbers of one controller.
+
+    Attributes:
+        label: how the tables call it.
+        success: rate with Wilson interval.
+        score: mean over episodes of the best success metric, with bootstrap interval.
+        max_reward: mean over episodes of the largest reward, with bootstrap interval.
+        score_name: e.g. "max coverage".
+        mean_length: mean number of executed actions.
+        steps_per_second: executed control steps per second, compilation excluded.
+        seconds, compile_seconds: wall times.
+    """
+
+    label: str
+    success: Interval
+    score: Interval
+    max_reward: Interval
+    score_name: str
+    mean_length: float
+    steps_per_second: float
+    seconds: float
+    compile_seconds: float
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes n."""
+        return self.success.n
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; "episodes" is n."""
+        return dataclasses.asdict(self) | {"episodes": self.episodes}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two controllers on the same initial states; differences are second minus first."""
+
+    first: str
+    second: str
+    success: PairedDifference
+    score: PairedDifference
+    max_reward: PairedDifference
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+    def describe(self) -> str:
+        """The paired differences as text, one line a quantity."""
+        rows = [("success", self.success), ("score", self.score), ("max reward", self.max_reward)]
+        lines = [f"{self.second} minus {self.first}, paired on {self.success.difference.n} episodes"]
+        for name, paired in rows:
+            lines.append(
+                f"  {name:<11} {paired.difference.describe():<26} p = {paired.p_value:.3g} "
+                f"({paired.test}; {paired.second_only} better, {paired.first_only} worse)"
+            )
+        return "\n".join(lines)
+
+
+def summarize(label: str, results: EpisodeResults) -> Summary:
+    """Headline numbers of one controller's episodes."""
+    return Summary(
+        label=label,
+        success=wilson(results.success),
+        score=mean_bootstrap(results.score),
+        max_reward=mean_bootstrap(results.max_reward),
+        score_name=f"max {results.success_metric}",
+        mean_length=float(results.length.mean()),
+        steps_per_second=results.steps_per_second,
+        seconds=results.seconds,
+        compile_seconds=results.compile_seconds,
+    )
+
+
+def compare(
+    labels: tuple[str, str], first: EpisodeResults, second: EpisodeResults
+) -> Comparison:
+    """Paired comparison; raises ValueError unless both started from the same initial states."""
+    if not (
+        np.array_equal(first.initial, second.initial) and np.array_equal(first.seed, second.seed)
+    ):
+        raise ValueError("--compare needs the same initial states: use one seed and one reset law")
+    return Comparison(
+        *labels,
+        success=paired_outcomes(first.success, second.success),
+        score=paired_means(first.score, second.score),
+        max_reward=paired_means(first.max_reward, second.max_reward),
+    )
+
+
+def table(summaries: Sequence[Summary]) -> str:
+    """A plain-text table, one line a controller; intervals are 95 %."""
+    head = ["", "n", "success", summaries[0].score_name, "max reward", "length", "steps/s"]
+    rows = [head] + [
+        [
+            s.label,
+            str(s.episodes),
+            s.success.describe(percent=True),
+            s.score.describe(),
+            s.max_reward.describe(),
+            f"{s.mean_length:.0f}",
+            f"{s.steps_per_second:,.0f}",
+        ]
+        for s in summaries
+    ]
+    widths = [max(len(row[c]) for row in rows) for c in range(len(head))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def distribution_plot(results: Mapping[str, EpisodeResults]) -> bytes:
+    """PNG: histogram and cumulative distribution of the score, one colour a controller."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # The object interface draws without pyplot's global state and without a display.
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    histogram, cumulative = figure.subplots(1, 2)
+    name = next(iter(results.values())).success_metric
+    low = min(float(r.score.min()) for r in results.values())
+    high = max(float(r.score.max()) for r in results.values())
+    bins = np.linspace(min(0.0, low), max(1.0, high), 41)
+    for label, r in results.items():
+        histogram.hist(r.score, bins=bins, alpha=0.55, label=f"{label} (n={r.count})")
+        cumulative.ecdf(r.score, label=label)
+    histogram.set(xlabel=f"max {name}", ylabel="episodes")
+    cumulative.set(xlabel=f"max {name}", ylabel="fraction of episodes at most this")
+    histogram.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def write_report(
+    out: Path,
+    results: Mapping[str, EpisodeResults],
+    about: Mapping[str, Any],
+    *,
+    comparison: Comparison | None = None,
+    video: Path | None = None,
+) -> list[Summary]:
+    """Writes `summary.json`, `report.html`, `scores.png` and one `episodes_<label>.npz` each.
+
+    Args:
+        out: folder, made if absent.
+        results: label -> episodes; the first label is the subject, the others stand beside it.
+        about: plain JSON values to print and keep: command, environment, seed, versions...
+        comparison: printed when given.
+        video: mp4 to inline.
+
+    Returns:
+        The summaries, in the order of `results`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    summaries = [summarize(label, r) for label, r in results.items()]
+    plot = distribution_plot(results)
+    (out / "scores.png").write_bytes(plot)
+    for label, r in results.items():
+        r.save(out / f"episodes_{_file_name(label)}.npz")
+    document = {
+        "about": dict(about),
+        "results": [s.to_json() for s in summaries],
+        "comparison": None if comparison is None else comparison.to_json(),
+    }
+    (out / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(_TEMPLATE).render(
+        summaries=summaries,
+        about=about,
+        comparison=None if comparison is None else comparison.describe(),
+        plot=base64.b64encode(plot).decode(),
+        video=None if video is None else base64.b64encode(video.read_bytes()).decode(),
+    )
+    (out / "report.html").write_text(page)
+    return summaries
+
+
+def _file_name(label: str) -> str:
+    """A label as part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ summaries[0].label }}</title>
+<style>
+ body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+ table { border-collapse: collapse } td, th { padding: .25rem .8rem; text-align: left }
+ tr { border-bottom: 1px solid #ddd } img, video { max-width: 100%; margin: 1rem 0 }
+ .about td { color: #555; font-size: 13px; vertical-align: top } pre { background: #f6f6f6; padding: 1rem }
+</style></head><body>
+<h1>{{ summaries[0].label }}</h1>
+<table><tr><th></th><th>n</th><th>success</th><th>{{ summaries[0].score_name }}</th>
+<th>max reward</th><th>length</th><th>steps/s</th></tr>
+{% for s in summaries %}<tr><td>{{ s.label }}</td><td>{{ s.episodes }}</td>
+<td>{{ s.success.describe(percent=True) }}</td><td>{{ s.score.describe() }}</td>
+<td>{{ s.max_reward.describe() }}</td><td>{{ "%.0f"|format(s.mean_length) }}</td>
+<td>{{ "{:,.0f}".format(s.steps_per_second) }}</td></tr>
+{% endfor %}</table>
+<p>Means over episodes; brackets are 95 % intervals (Wilson for success, bootstrap for means).</p>
+{% if comparison %}<pre>{{ comparison }}</pre>{% endif %}
+<img alt="distribution of scores" src="data:image/png;base64,{{ plot }}">
+{% if video %}<h2>Episodes</h2><p>Green frames: solved. Red frames: not solved.</p>
+<video controls loop muted src="data:video/mp4;base64,{{ video }}"></video>{% endif %}
+<h2>About this evaluation</h2>
+<table class="about">{% for key, value in about.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>
+{% endfor %}</table>
+</body></html>
+"""
