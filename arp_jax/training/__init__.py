@@ -1,0 +1,1 @@
+"""Batches become parameters: train state, optimiser, sharding, checkpoints, metrics."""

@@ -1,0 +1,1 @@
+"""Tests of arp_jax.training."""
