@@ -1,0 +1,1 @@
+"""Scripted and planning experts that produce demonstrations in the simulators."""
