@@ -1,0 +1,1 @@
+"""Published PyTorch weights -> our parameter trees, with a report of every tensor."""

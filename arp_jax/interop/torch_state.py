@@ -1,0 +1,122 @@
+"""PyTorch state dicts -> our parameter trees: names, layouts, and a report of every tensor.
+
+In: a flat {torch name: numpy array} and a list of ``Rule``s (one per tensor we want). Out: a nested
+dict of float32 arrays and a ``Report``. It reads no file and needs no torch.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Layout = Callable[[np.ndarray], np.ndarray]
+
+
+def as_is(x: np.ndarray) -> np.ndarray:
+    """Same layout in both worlds (biases, norms, tables)."""
+    return x
+
+
+def linear_kernel(x: np.ndarray) -> np.ndarray:
+    """Linear weight (out, in) -> kernel (in, out)."""
+    return x.T
+
+
+def conv_kernel(x: np.ndarray) -> np.ndarray:
+    """Conv weight (out, in, h, w) -> kernel (h, w, in, out); also right for depthwise layers."""
+    return x.transpose(2, 3, 1, 0)
+
+
+def feature_map(x: np.ndarray) -> np.ndarray:
+    """Learned map (1, C, h, w) -> (h, w, C)."""
+    return x[0].transpose(1, 2, 0)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Tensor ``torch_name`` goes to leaf ``path``, row ``index`` of its leading axis if given.
+
+    ``rows`` is the size of that leading axis (layers stacked for a scan).
+    """
+
+    torch_name: str
+    path: tuple[str, ...]
+    layout: Layout = as_is
+    index: int | None = None
+    rows: int | None = None
+
+
+@dataclass
+class Report:
+    """What happened to every tensor: name lists, and (name, found, expected) for wrong shapes."""
+
+    used: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    misshaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            f"used {len(self.used)}, ignored {len(self.ignored)}, unused {len(self.unused)}, "
+            f"missing {len(self.missing)}, wrong shape {len(self.misshaped)}"
+        ]
+        lines += [f"  unused: {name}" for name in self.unused]
+        lines += [f"  missing: {name}" for name in self.missing]
+        lines += [f"  wrong shape: {n}: found {a}, expected {b}" for n, a, b in self.misshaped]
+        return "\n".join(lines)
+
+    def raise_if_incomplete(self, where: str) -> None:
+        """ValueError unless every wanted tensor was there, in shape, and nothing was left over."""
+        if self.unused or self.missing or self.misshaped:
+            raise ValueError(f"{where}: state dict does not match the configuration: {self}")
+
+
+def leaf(tree: Mapping[str, Any], rule: Rule) -> Any:
+    """The array in ``tree`` (ours: parameters or gradients) that ``rule`` is about."""
+    for key in rule.path:
+        tree = tree[key]
+    return tree if rule.index is None else tree[rule.index]
+
+
+def convert(
+    state: Mapping[str, np.ndarray],
+    rules: Iterable[Rule],
+    template: Mapping[str, Any],
+    ignore: Callable[[str], bool] = lambda name: False,
+) -> tuple[dict[str, Any], Report]:
+    """Fill a tree shaped like ``template`` (arrays or ShapeDtypeStructs) from ``state``.
+
+    ``ignore(name)`` marks tensors that carry nothing (recomputed buffers, counters). Leaves whose
+    tensor is missing or mis-shaped stay zero; call ``Report.raise_if_incomplete`` to refuse that.
+    """
+    report = Report(ignored=[name for name in state if ignore(name)])
+    tree = _zeros_like(template)
+    taken = set(report.ignored)
+    for rule in rules:
+        taken.add(rule.torch_name)
+        if rule.torch_name not in state:
+            report.missing.append(rule.torch_name)
+            continue
+        expected = np.shape(leaf(tree, rule))
+        raw = np.asarray(state[rule.torch_name])
+        try:
+            value = rule.layout(raw)
+        except (ValueError, IndexError):
+            value = raw  # wrong rank: reported below
+        if value.shape != expected:
+            report.misshaped.append((rule.torch_name, raw.shape, expected))
+            continue
+        target = leaf(tree, Rule(rule.torch_name, rule.path))
+        target[... if rule.index is None else rule.index] = value
+        report.used.append(rule.torch_name)
+    report.unused = [name for name in state if name not in taken]
+    return tree, report
+
+
+def _zeros_like(template: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _zeros_like(value) if isinstance(value, Mapping) else np.zeros(value.shape, np.float32)
+        for key, value in template.items()
+    }

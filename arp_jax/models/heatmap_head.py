@@ -1,0 +1,272 @@
+"""A two-dimensional heat-map head: a token is a pixel, predicted over the whole picture at once.
+
+In: rows [B, N, C] and a feature map (learned, or a context [G, h, w, C], channels last). Out: logits
+[B, N, h r, w r] over pixels through learned convex upsampling, their cross-entropy, and a picked
+pixel. BatchNorm statistics are arguments and results, never hidden state.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arp_jax.models.heads import Sampling, Statistics, categorical
+from arp_jax.models.token_embeddings import Contexts, required_context
+from arp_jax.models.tokens import TokenType
+
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.1
+# Learned upsampling masks start soft: their logits are scaled down before the softmax.
+MASK_LOGIT_SCALE = 0.1
+
+
+def _uniform_by_fan_in(fan_in: int) -> nn.initializers.Initializer:
+    """Uniform in +-1/sqrt(fan_in), for kernels and biases (the default of published conv layers)."""
+    bound = 1.0 / np.sqrt(fan_in)
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def conv(
+    in_features: int, features: int, size: int, dtype: jnp.dtype, depthwise: bool = False
+) -> nn.Conv:
+    """``size`` x ``size`` convolution with zero padding that keeps the picture's size."""
+    init = _uniform_by_fan_in((1 if depthwise else in_features) * size * size)
+    return nn.Conv(
+        features,
+        (size, size),
+        padding=size // 2,
+        feature_group_count=in_features if depthwise else 1,
+        kernel_init=init,
+        bias_init=init,
+        dtype=dtype,
+    )
+
+
+def convex_upsample(low: jax.Array, mask_logits: jax.Array, ratio: int) -> jax.Array:
+    """Upsample by convex combinations of 3 x 3 neighbours.
+
+    Args:
+        low: [M, h, w, O].
+        mask_logits: [M, h, w, 9 * ratio^2], the 9 neighbours (row-major, zero padding) outermost.
+
+    Returns:
+        [M, h ratio, w ratio, O]: pixel (y ratio + u, x ratio + v) is the softmax-weighted sum of the
+        neighbours of cell (y, x), with weights of its own.
+    """
+    rows, height, width, outputs = low.shape
+    logits = mask_logits.reshape(rows, height, width, 9, ratio * ratio).astype(jnp.float32)
+    weights = nn.softmax(logits, axis=3)
+    padded = jnp.pad(low.astype(jnp.float32), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    shifts = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    neighbours = jnp.stack(shifts, axis=3)  # [M, h, w, 9, O]
+    planes = [(weights * neighbours[..., o : o + 1]).sum(3) for o in range(outputs)]
+    high = jnp.stack(planes, axis=-1).reshape(rows, height, width, ratio, ratio, outputs)
+    high = high.transpose(0, 1, 3, 2, 4, 5)
+    return high.reshape(rows, height * ratio, width * ratio, outputs)
+
+
+class ConvexUpsampler(nn.Module):
+    """Predicts a low-resolution picture and its upsampling mask from features [M, h, w, k]."""
+
+    in_features: int
+    hidden: int
+    ratio: int
+    outputs: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        k, m, dtype = self.in_features, self.hidden, self.dtype
+        self.low_0, self.low_1 = conv(k, m, 3, dtype), conv(m, m, 3, dtype)
+        self.low_2 = conv(m, self.outputs, 3, dtype)
+        self.mask_0 = conv(k, m, 3, dtype)
+        self.mask_1 = conv(m, 9 * self.ratio**2, 1, dtype)
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        low = self.low_2(nn.relu(self.low_1(nn.relu(self.low_0(features)))))
+        mask = MASK_LOGIT_SCALE * self.mask_1(nn.relu(self.mask_0(features)))
+        return convex_upsample(low, mask, self.ratio)
+
+
+class ExplicitBatchNorm(nn.Module):
+    """Batch normalisation whose statistics come in as an argument and go out as a result."""
+
+    features: int
+
+    def setup(self) -> None:
+        self.scale = self.param("scale", nn.initializers.ones, (self.features,))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
+    def __call__(
+        self, x: jax.Array, running: Statistics | None, weights: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """x [M, h, w, k]; weights [M] (0 leaves a row out of the batch statistics).
+
+        With ``running`` = {"mean", "var"} those normalise; without, the batch's own. Returns the
+        normalised x and the batch's {"mean", "var", "count"} (var biased, count in pixels).
+        """
+        x = x.astype(jnp.float32)
+        row_weights = weights[:, None, None, None].astype(jnp.float32)
+        count = weights.sum() * (x.shape[1] * x.shape[2])
+        safe_count = jnp.maximum(count, 1.0)
+        mean = (x * row_weights).sum((0, 1, 2)) / safe_count
+        var = (jnp.square(x - mean) * row_weights).sum((0, 1, 2)) / safe_count
+        used_mean, used_var = (mean, var) if running is None else (running["mean"], running["var"])
+        normal = (x - used_mean) * jax.lax.rsqrt(used_var + BATCH_NORM_EPSILON)
+        return normal * self.scale + self.bias, {"mean": mean, "var": var, "count": count}
+
+
+def updated_statistics(
+    running: Statistics, batch: Statistics, momentum: float = BATCH_NORM_MOMENTUM
+) -> dict[str, Any]:
+    """Running {"mean", "var"} after one training batch; nested dicts of such pairs are followed.
+
+    The batch variance is made unbiased first, as the published code does.
+    """
+    if "mean" not in batch:
+        return {name: updated_statistics(running[name], batch[name], momentum) for name in batch}
+    count = batch["count"]
+    unbiased = batch["var"] * count / jnp.maximum(count - 1.0, 1.0)
+    keep = 1.0 - momentum
+    return {
+        "mean": keep * running["mean"] + momentum * batch["mean"],
+        "var": keep * running["var"] + momentum * unbiased,
+    }
+
+
+class CorrelationProjector(nn.Module):
+    """1x1, depthwise 5x5 and 1x1 convolutions, each with batch norm and ELU."""
+
+    in_features: int
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        c, k, dtype = self.in_features, self.features, self.dtype
+        self.conv_0 = conv(c, k, 1, dtype)
+        self.conv_1 = conv(k, k, 5, dtype, depthwise=True)
+        self.conv_2 = conv(k, k, 1, dtype)
+        self.norm_0 = ExplicitBatchNorm(k)
+        self.norm_1 = ExplicitBatchNorm(k)
+        self.norm_2 = ExplicitBatchNorm(k)
+
+    def __call__(
+        self, x: jax.Array, running: Statistics | None, weights: jax.Array
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        statistics = {}
+        layers = [
+            (self.conv_0, self.norm_0), (self.conv_1, self.norm_1), (self.conv_2, self.norm_2)
+        ]
+        for i, (convolve, normalise) in enumerate(layers):
+            name = f"norm_{i}"
+            known = None if running is None else running[name]
+            x, statistics[name] = normalise(convolve(x), known, weights)
+            x = nn.elu(x)
+        return x, statistics
+
+
+class HeatmapHead(nn.Module):
+    """Pixel distribution from a row times a feature map; raw = logits [B, N, H, W]."""
+
+    token: TokenType
+    embed_dim: int
+    dtype: jnp.dtype = jnp.float32
+    loss_name: str = "2d_ce_loss"
+
+    def setup(self) -> None:
+        token, features = self.token, self.embed_dim
+        if not isinstance(self.source, str):
+            channels, height, width = self.source
+            shape = (height, width, channels)
+            self.feature_map = self.param("feature_map", nn.initializers.normal(0.02), shape)
+        corr_dim = token.predictor_option("corr_dim", -1)
+        if corr_dim > 0:
+            self.projector = CorrelationProjector(features, corr_dim, self.dtype)
+            features = corr_dim
+        hidden = int(token.predictor_option("hidden_dim_mult", 2) * features)
+        ratio = token.predictor_option("upscale_ratio", 1)
+        self.upsampler = ConvexUpsampler(features, hidden, ratio, 1, self.dtype)
+
+    @property
+    def source(self) -> str | tuple[int, int, int]:
+        """Context name of the feature map, or the (C, h, w) of a learned one."""
+        return self.token.predictor_option("attn_with")
+
+    @property
+    def has_statistics(self) -> bool:
+        """True when the head normalises over the batch."""
+        return self.token.predictor_option("corr_dim", -1) > 0
+
+    def __call__(
+        self,
+        rows: jax.Array,
+        contexts: Contexts,
+        statistics: Statistics | None = None,
+        weights: jax.Array | None = None,
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """rows [B, N, C]; a context map has G = 1, B, or B * N rows (the last: one per token)."""
+        batch, count, width = rows.shape
+        flat = rows.reshape(batch * count, 1, 1, width)
+        x = flat * self._features(contexts, batch, count)  # [B * N, h, w, C]
+        found: dict[str, Any] = {}
+        if self.has_statistics:
+            token_weights = jnp.ones((batch, count)) if weights is None else weights
+            x, found = self.projector(x, statistics, token_weights.reshape(-1))
+        logits = self.upsampler(x)[..., 0].astype(jnp.float32)
+        return logits.reshape(batch, count, *logits.shape[1:]), found
+
+    def _features(self, contexts: Contexts, batch: int, count: int) -> jax.Array:
+        if not isinstance(self.source, str):
+            return self.feature_map[None].astype(self.dtype)
+        where = f"token type {self.token.name!r}"
+        features = required_context(contexts, self.source, where).astype(self.dtype)
+        if features.shape[0] in (1, batch * count):
+            return features
+        if features.shape[0] != batch:
+            raise ValueError(
+                f"{where}: feature map {self.source!r} has {features.shape[0]} rows; expected 1, "
+                f"{batch} (one per sample) or {batch * count} (one per token)"
+            )
+        return jnp.repeat(features, count, axis=0)
+
+    def token_loss(self, raw: jax.Array, label: jax.Array) -> jax.Array:
+        """Cross-entropy with a soft label map, or with the pixel a coordinate label names."""
+        return -self.log_prob(raw, label)
+
+    def log_prob(self, raw: jax.Array, label: jax.Array) -> jax.Array:
+        """Sum of p log q over pixels; label is a map of raw's size or coordinates [B, N, 2]."""
+        batch, count, height, width = raw.shape
+        log_q = nn.log_softmax(raw.reshape(batch, count, -1))
+        if label.size == raw.size:
+            return (label.reshape(log_q.shape).astype(jnp.float32) * log_q).sum(-1)
+        if label.shape != (batch, count, 2):
+            raise ValueError(
+                f"token type {self.token.name!r}: heat-map label has shape {label.shape}; expected "
+                f"{(batch * count, height, width)} or coordinates {(batch, count, 2)}"
+            )
+        if self.token.is_continuous:
+            raise ValueError(
+                f"token type {self.token.name!r}: coordinate labels need is_continuous=False; "
+                "give a soft label map through label_name instead"
+            )
+        first, second = label[..., 0].astype(jnp.int32), label[..., 1].astype(jnp.int32)
+        index = second * width + first if self.is_xy else first * width + second
+        return jnp.take_along_axis(log_q, index[..., None], axis=-1)[..., 0]
+
+    @property
+    def is_xy(self) -> bool:
+        """True when a value is (x, y), False for (row, column)."""
+        return self.token.predictor_option("token_format", "xy") == "xy"
+
+    def pick(self, raw: jax.Array, rng: jax.Array | None, sampling: Sampling) -> jax.Array:
+        """Pixel coordinates [B, N, 2] float32, (x, y) or (row, column)."""
+        width = raw.shape[-1]
+        index = categorical(raw.reshape(*raw.shape[:2], -1), rng, sampling)
+        row, column = index // width, index % width
+        pair = (column, row) if self.is_xy else (row, column)
+        return jnp.stack(pair, axis=-1).astype(jnp.float32)

@@ -1,0 +1,197 @@
+"""One ARP transformer layer, and a stack of equal layers run as a scan.
+
+In: rows [B, T, C], the observation's keys and values, cached keys and values, a mask. Out: rows
+[B, T, C] and their own keys and values. Layers of one stack share a configuration, so their
+parameters are stacked on a leading layer axis and compiled once (30 equal layers in Push-T).
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arp_jax.models.attention import CrossAttention, SelfAttention, dense, modulate, xavier
+
+BLOCK_NORM_EPSILON = 1e-6  # norms inside a layer
+OUTPUT_NORM_EPSILON = 1e-5  # norms after a layer or after the whole stack
+
+KeysValues = tuple[jax.Array, jax.Array]
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """Shape of one layer.
+
+    ``condition_on`` names the context it cross-attends to ("" = none); with ``adaln`` the
+    attended result modulates the norms instead of being added (per token, not per sample).
+    ``name`` is what ``ChunkSchedule.layer_match`` selects by.
+    """
+
+    heads: int = 8
+    mlp_ratio: float = 4.0
+    mlp_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    residual_dropout: float = 0.1
+    cross_attention_dropout: float = 0.1
+    cross_residual_dropout: float = 0.1
+    condition_on: str = ""
+    adaln: bool = False
+    norm_before_adaln: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.adaln and not self.condition_on:
+            raise ValueError(
+                f"layer {self.name!r}: adaln needs condition_on, the context that modulates it"
+            )
+
+
+class Mlp(nn.Module):
+    """Linear, tanh GELU, dropout, Linear, dropout."""
+
+    hidden: int
+    embed_dim: int
+    dropout: float
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        self.fc1 = dense(self.hidden, self.dtype)
+        self.fc2 = dense(self.embed_dim, self.dtype)
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(self, rows: jax.Array, train: bool) -> jax.Array:
+        hidden = self.drop(nn.gelu(self.fc1(rows), approximate=True), deterministic=not train)
+        return self.drop(self.fc2(hidden), deterministic=not train)
+
+
+class TransformerBlock(nn.Module):
+    """One layer, in the signature ``nn.scan`` expects: carry first, then per-layer inputs."""
+
+    config: LayerConfig
+    embed_dim: int
+    norm_output: bool
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        cfg, width, dtype = self.config, self.embed_dim, self.dtype
+
+        def norm(affine: bool = True, epsilon: float = BLOCK_NORM_EPSILON) -> nn.LayerNorm:
+            return nn.LayerNorm(epsilon, dtype=dtype, use_bias=affine, use_scale=affine)
+
+        self.attention = SelfAttention(
+            width, cfg.heads, cfg.attention_dropout, cfg.residual_dropout, dtype
+        )
+        self.mlp = Mlp(int(cfg.mlp_ratio * width), width, cfg.mlp_dropout, dtype)
+        self.norm_attention = norm(affine=not cfg.adaln)
+        self.norm_mlp = norm(affine=not cfg.adaln)
+        if cfg.condition_on:
+            self.norm_context_query = norm()
+            self.cross_attention = CrossAttention(
+                width, cfg.heads, cfg.cross_attention_dropout, cfg.cross_residual_dropout, dtype
+            )
+        if cfg.adaln:
+            # Zero: at initialisation a modulated layer is the identity.
+            zeros = nn.initializers.zeros
+            self.modulation = nn.Dense(6 * width, dtype=dtype, kernel_init=zeros)
+            if cfg.norm_before_adaln:
+                self.norm_modulation = norm(affine=False)
+        if self.norm_output:
+            self.norm_out = norm(epsilon=OUTPUT_NORM_EPSILON)
+
+    def __call__(
+        self,
+        rows: jax.Array,
+        context_kv: jax.Array | None,
+        cache: KeysValues | None,
+        mask: np.ndarray | None,
+        train: bool,
+        keep_keys: bool,
+    ) -> tuple[jax.Array, KeysValues | None]:
+        """rows [B, T, C], context_kv [B, S, 2C], cache [B, M, H, d] x 2, mask [T, M + T]."""
+        cfg = self.config
+        attended = None
+        if cfg.condition_on and context_kv is not None:
+            attended = self.cross_attention(self.norm_context_query(rows), context_kv, train)
+        if cfg.adaln and attended is not None:
+            rows, kept = self._modulated(rows, attended, cache, mask, train)
+        else:
+            rows = rows if attended is None else rows + attended
+            update, kept = self.attention(self.norm_attention(rows), cache, mask, train)
+            rows = rows + update
+            rows = rows + self.mlp(self.norm_mlp(rows), train)
+        if self.norm_output:
+            rows = self.norm_out(rows)
+        return rows, (kept if keep_keys else None)
+
+    def _modulated(
+        self,
+        rows: jax.Array,
+        attended: jax.Array,
+        cache: KeysValues | None,
+        mask: np.ndarray | None,
+        train: bool,
+    ) -> tuple[jax.Array, KeysValues]:
+        """The AdaLN form: shift, scale, gate of attention, then of the MLP."""
+        if self.config.norm_before_adaln:
+            attended = self.norm_modulation(attended)
+        parts = jnp.split(self.modulation(nn.silu(attended)), 6, axis=-1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
+        update, kept = self.attention(
+            modulate(self.norm_attention(rows), shift_a, scale_a), cache, mask, train
+        )
+        rows = rows + gate_a * update
+        rows = rows + gate_m * self.mlp(modulate(self.norm_mlp(rows), shift_m, scale_m), train)
+        return rows, kept
+
+
+class BlockStack(nn.Module):
+    """``depth`` equal layers scanned over parameters stacked on axis 0."""
+
+    config: LayerConfig
+    depth: int
+    embed_dim: int
+    norm_output: bool
+    dtype: jnp.dtype = jnp.float32
+    unroll: int = 1
+
+    def setup(self) -> None:
+        scanned = nn.scan(
+            TransformerBlock,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
+            out_axes=0,
+            length=self.depth,
+            unroll=self.unroll,
+        )
+        self.layers = scanned(self.config, self.embed_dim, self.norm_output, self.dtype)
+        if self.config.condition_on:
+            stacked_dense = nn.vmap(
+                nn.Dense,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=None,
+                out_axes=0,
+                axis_size=self.depth,
+            )
+            self.context_kv = stacked_dense(
+                2 * self.embed_dim, dtype=self.dtype, kernel_init=xavier
+            )
+
+    def keys_values(self, context: jax.Array) -> jax.Array:
+        """Context [B, S, C] -> its keys and values for every layer [depth, B, S, 2C]."""
+        return self.context_kv(context)
+
+    def __call__(
+        self,
+        rows: jax.Array,
+        context_kv: jax.Array | None,
+        cache: KeysValues | None,
+        mask: np.ndarray | None,
+        train: bool = False,
+        keep_keys: bool = False,
+    ) -> tuple[jax.Array, KeysValues | None]:
+        """rows [B, T, C], context_kv [depth, B, S, 2C], cache [depth, B, M, H, d] x 2."""
+        return self.layers(rows, context_kv, cache, mask, train, keep_keys)
