@@ -106,7 +106,7 @@ def pack_dataset(
         out_dir: folder of the store; made when absent. Of several processes that pack into one
             folder, one works and the others wait and then open its result.
         features: names of observations, e.g. ("agent_pos", "keypoints"); the action is always
-            stored. Floats are stored as float32, images as raw uint8.
+            stored. Vectors are stored as float32, images as raw uint8.
         progress: print a progress bar to stderr.
         split: split of the source or a part of it ("train[:90]").
         overwrite: replace a pack of other content instead of refusing.

@@ -28,10 +28,11 @@ def shard_file(index: int) -> str:
 
 
 def storable(value: Any) -> np.ndarray:
-    """Array [T, ...] in the dtype of the store: every float as little-endian float32."""
+    """Array [T, ...] in the dtype of the store: uint8 images as they are, vectors as float32."""
     if not isinstance(value, np.ndarray):
         raise ValueError(f"found {type(value).__name__} where an array [T, ...] was expected")
-    return value.astype("<f4") if value.dtype.kind == "f" else value
+    is_vector = value.ndim == 2 and value.dtype.kind in "fiub"
+    return value.astype("<f4") if is_vector else value
 
 
 def layout_of(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -39,7 +40,7 @@ def layout_of(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     layout = {}
     for name, array in arrays.items():
         is_image = array.ndim == 4 and array.dtype == np.uint8
-        if not is_image and (array.ndim != 2 or array.dtype.kind not in "fiub"):
+        if not is_image and (array.ndim != 2 or array.dtype != np.float32):
             raise ValueError(
                 f"{name}: {array.dtype} of shape {array.shape[1:]} a step; a feature must be a "
                 "vector [D] of numbers or a uint8 image [height, width, channels]"

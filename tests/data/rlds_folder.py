@@ -63,6 +63,7 @@ def _tensor(shape, dtype):
 
 def _example(episode) -> bytes:
     """A serialised tf.train.Example: Features is field 1, its map entries field 1 again."""
+    images = episode["image"]
     features = {
         "steps/observation/agent_pos": _floats(episode["agent_pos"]),
         "steps/action": _floats(episode["action"]),

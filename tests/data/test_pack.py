@@ -1,4 +1,4 @@
-"""Packing: the same bytes whatever interrupts it; reading; every kind of damage is one clear line."""
+"""Packing: the same bytes whatever interrupts it; reading; each damage is one clear line."""
 
 import json
 import os
