@@ -35,7 +35,7 @@ class Summary:
         success: rate with Wilson interval.
         score: mean over episodes of the best success metric, with bootstrap interval.
         max_reward: mean over episodes of the largest reward, with bootstrap interval.
-        score_name: e.g. "max coverage".
+        success_metric: what `score` is the best value of, e.g. "coverage".
         mean_length: mean number of executed actions.
         steps_per_second: executed control steps per second, compilation excluded.
         seconds, compile_seconds: wall times.
@@ -45,7 +45,7 @@ class Summary:
     success: Interval
     score: Interval
     max_reward: Interval
-    score_name: str
+    success_metric: str
     mean_length: float
     steps_per_second: float
     seconds: float
@@ -57,8 +57,23 @@ class Summary:
         return self.success.n
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; "episodes" is n."""
-        return dataclasses.asdict(self) | {"episodes": self.episodes}
+        """Flat plain values; for Push-T the score's keys are "max_coverage_mean" and so on."""
+        score = f"max_{self.success_metric}"
+        return {
+            "label": self.label,
+            "n": self.episodes,
+            "confidence": self.success.confidence,
+            "success": self.success.value,
+            "success_interval": [self.success.low, self.success.high],
+            f"{score}_mean": self.score.value,
+            f"{score}_interval": [self.score.low, self.score.high],
+            "max_reward_mean": self.max_reward.value,
+            "max_reward_interval": [self.max_reward.low, self.max_reward.high],
+            "mean_length": self.mean_length,
+            "steps_per_second": self.steps_per_second,
+            "seconds": self.seconds,
+            "compile_seconds": self.compile_seconds,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +93,9 @@ class Comparison:
     def describe(self) -> str:
         """The paired differences as text, one line a quantity."""
         rows = [("success", self.success), ("score", self.score), ("max reward", self.max_reward)]
-        lines = [f"{self.second} minus {self.first}, paired on {self.success.difference.n} episodes"]
+        lines = [
+            f"{self.second} minus {self.first}, paired on {self.success.difference.n} episodes"
+        ]
         for name, paired in rows:
             lines.append(
                 f"  {name:<11} {paired.difference.describe():<26} p = {paired.p_value:.3g} "
@@ -94,7 +111,7 @@ def summarize(label: str, results: EpisodeResults) -> Summary:
         success=wilson(results.success),
         score=mean_bootstrap(results.score),
         max_reward=mean_bootstrap(results.max_reward),
-        score_name=f"max {results.success_metric}",
+        success_metric=results.success_metric,
         mean_length=float(results.length.mean()),
         steps_per_second=results.steps_per_second,
         seconds=results.seconds,
@@ -102,9 +119,7 @@ def summarize(label: str, results: EpisodeResults) -> Summary:
     )
 
 
-def compare(
-    labels: tuple[str, str], first: EpisodeResults, second: EpisodeResults
-) -> Comparison:
+def compare(labels: tuple[str, str], first: EpisodeResults, second: EpisodeResults) -> Comparison:
     """Paired comparison; raises ValueError unless both started from the same initial states."""
     if not (
         np.array_equal(first.initial, second.initial) and np.array_equal(first.seed, second.seed)
@@ -120,7 +135,15 @@ def compare(
 
 def table(summaries: Sequence[Summary]) -> str:
     """A plain-text table, one line a controller; intervals are 95 %."""
-    head = ["", "n", "success", summaries[0].score_name, "max reward", "length", "steps/s"]
+    head = [
+        "",
+        "n",
+        "success",
+        f"max {summaries[0].success_metric}",
+        "max reward",
+        "length",
+        "steps/s",
+    ]
     rows = [head] + [
         [
             s.label,
@@ -172,6 +195,8 @@ def write_report(
 ) -> list[Summary]:
     """Writes `summary.json`, `report.html`, `scores.png` and one `episodes_<label>.npz` each.
 
+    `summary.json` holds the subject's numbers at the top level, the others under "beside".
+
     Args:
         out: folder, made if absent.
         results: label -> episodes; the first label is the subject, the others stand beside it.
@@ -188,9 +213,9 @@ def write_report(
     (out / "scores.png").write_bytes(plot)
     for label, r in results.items():
         r.save(out / f"episodes_{_file_name(label)}.npz")
-    document = {
+    document = summaries[0].to_json() | {
+        "beside": [s.to_json() for s in summaries[1:]],
         "about": dict(about),
-        "results": [s.to_json() for s in summaries],
         "comparison": None if comparison is None else comparison.to_json(),
     }
     (out / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
@@ -217,10 +242,11 @@ _TEMPLATE = """<!doctype html>
  body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
  table { border-collapse: collapse } td, th { padding: .25rem .8rem; text-align: left }
  tr { border-bottom: 1px solid #ddd } img, video { max-width: 100%; margin: 1rem 0 }
- .about td { color: #555; font-size: 13px; vertical-align: top } pre { background: #f6f6f6; padding: 1rem }
+ .about td { color: #555; font-size: 13px; vertical-align: top }
+ pre { background: #f6f6f6; padding: 1rem }
 </style></head><body>
 <h1>{{ summaries[0].label }}</h1>
-<table><tr><th></th><th>n</th><th>success</th><th>{{ summaries[0].score_name }}</th>
+<table><tr><th></th><th>n</th><th>success</th><th>max {{ summaries[0].success_metric }}</th>
 <th>max reward</th><th>length</th><th>steps/s</th></tr>
 {% for s in summaries %}<tr><td>{{ s.label }}</td><td>{{ s.episodes }}</td>
 <td>{{ s.success.describe(percent=True) }}</td><td>{{ s.score.describe() }}</td>
@@ -233,7 +259,8 @@ _TEMPLATE = """<!doctype html>
 {% if video %}<h2>Episodes</h2><p>Green frames: solved. Red frames: not solved.</p>
 <video controls loop muted src="data:video/mp4;base64,{{ video }}"></video>{% endif %}
 <h2>About this evaluation</h2>
-<table class="about">{% for key, value in about.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>
+<table class="about">{% for key, value in about.items() %}
+<tr><td>{{ key }}</td><td>{{ value }}</td></tr>
 {% endfor %}</table>
 </body></html>
 """

@@ -23,7 +23,7 @@ from arp_jax.evaluation.episodes import EpisodeResults
 from arp_jax.sim.env import Environment, State
 
 # Sub-streams of an episode's key.
-_INITIAL, _NOISE = 0, 1
+INITIAL_STREAM, NOISE_STREAM = 0, 1
 
 Record = Callable[[State], dict[str, jax.Array]]
 Progress = Callable[[Sequence[int]], Iterable[int]]
@@ -76,7 +76,7 @@ def episode_keys(seed: int, episodes: jax.Array, stream: int) -> jax.Array:
 
 def initial_conditions(env: Environment, seed: int, count: int) -> np.ndarray:
     """Initial conditions [N, ...] of episodes 0..N-1 under an evaluation seed."""
-    keys = episode_keys(seed, jnp.arange(count, dtype=jnp.uint32), _INITIAL)
+    keys = episode_keys(seed, jnp.arange(count, dtype=jnp.uint32), INITIAL_STREAM)
     return np.asarray(jax.jit(jax.vmap(env.initial_condition))(keys))
 
 
@@ -227,7 +227,7 @@ def _make_batch_fn(
         return loop.replace(trajectory=trajectory)  # type: ignore[attr-defined]
 
     def batch(params: Any, ids: jax.Array, initial: jax.Array, counts: jax.Array) -> dict[str, Any]:
-        noise = episode_keys(config.seed, ids, _NOISE)
+        noise = episode_keys(config.seed, ids, NOISE_STREAM)
         rows = -(-limit // execute) * execute + 1
         loop = _start(env, controller.window, initial, counts, record, rows)
         loop = jax.lax.while_loop(

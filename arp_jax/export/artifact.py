@@ -1,0 +1,292 @@
+"""Writes a trained policy as a folder that runs anywhere jax runs.
+
+Flows in: policy, parameters, normaliser, statistics. Flows out: manifest.json, policy.stablehlo
+(`jax.export`, several platforms, symbolic batch size), params.safetensors, stats.json. The artifact
+is loaded back and compared with the live policy before it gets its name: what stands there is
+complete and was seen to agree. Loading is `runtime.py`, which needs no flax.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+import arp_jax
+from arp_jax.export.runtime import (
+    FORMAT,
+    FORMAT_VERSION,
+    KEY_IMPLEMENTATION,
+    MANIFEST,
+    PARAMS,
+    PROGRAM,
+    STATS,
+    Artifact,
+    content_hash,
+    file_hash,
+    load_artifact,
+    local_platform,
+    row_keys,
+)
+from arp_jax.normalize import Normalizer, Stats, normalizer_to_json, stats_hash, stats_to_json
+from arp_jax.policies.base import Params, Policy, make_physical_act
+from arp_jax.specs import PolicySpec
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+# Largest difference between artifact and live policy, as a share of half the action range.
+PARITY_TOLERANCE = 1e-5
+_LATENCY_CALLS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSource:
+    """What is exported, and where it comes from.
+
+    Attributes:
+        policy, params, normalizer, stats: as `training.checkpoint.load_run` returns them.
+        name: of the policy, e.g. "arp".
+        provenance: plain JSON values to keep: run, step, git revision...
+    """
+
+    policy: Policy
+    params: Params
+    normalizer: Normalizer
+    stats: Stats
+    name: str
+    provenance: Mapping[str, Any]
+
+
+def write_artifact(
+    source: ExportSource, out: Path, platforms: Sequence[str] = PLATFORMS
+) -> dict[str, Any]:
+    """Exports a policy; returns the manifest.
+
+    Args:
+        source: the trained policy.
+        out: the artifact's folder; an existing artifact there is replaced, and only when the new
+            one is complete.
+        platforms: some of "cpu", "cuda", "tpu", this machine's among them.
+
+    Raises:
+        ValueError: unknown platform; a folder at `out` that is no artifact; or the loaded artifact
+            disagrees with the live policy.
+    """
+    _check_platforms(platforms)
+    if out.exists() and not (out / MANIFEST).exists() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"--out: {out} exists and is no artifact; choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the final rename stays within one file system.
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        manifest = _write_files(source, temporary, platforms)
+        artifact = load_artifact(temporary)
+        manifest["parity"] = measure_parity(source, artifact)
+        manifest["latency"] = measure_latency(artifact)
+        _write_manifest(temporary, manifest)
+        _replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def export_program(source: ExportSource, platforms: Sequence[str]) -> jax.export.Exported:
+    """Lowers (params [list], observation {name: [b, W, ...]}, keys uint32 [b, 2]) -> [b, H, A].
+
+    The policy itself sees a batch of one under `vmap`: it never meets a symbolic size, and each row
+    draws its own noise.
+    """
+    act = make_physical_act(source.policy, source.normalizer)
+    leaves, treedef = jax.tree.flatten(source.params)
+
+    def act_rows(
+        flat: list[jax.Array], observation: dict[str, jax.Array], keys: jax.Array
+    ) -> jax.Array:
+        params = jax.tree.unflatten(treedef, flat)
+
+        def act_row(row: dict[str, jax.Array], key_data: jax.Array) -> jax.Array:
+            key = jax.random.wrap_key_data(key_data, impl=KEY_IMPLEMENTATION)
+            return act(params, {name: value[None] for name, value in row.items()}, key)[0]
+
+        return jax.vmap(act_row)(observation, keys)
+
+    (batch,) = jax.export.symbolic_shape("b")
+    observation = {
+        name: jax.ShapeDtypeStruct((batch, *shape), dtype)
+        for name, (dtype, shape) in _observation_shapes(source.policy.spec).items()
+    }
+    return jax.export.export(jax.jit(act_rows), platforms=tuple(platforms))(
+        [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves],
+        observation,
+        jax.ShapeDtypeStruct((batch, 2), np.uint32),
+    )
+
+
+def measure_parity(source: ExportSource, artifact: Artifact) -> dict[str, Any]:
+    """Compares the artifact with the live policy on random observations.
+
+    Raises:
+        ValueError: they differ by more than `PARITY_TOLERANCE`.
+    """
+    act = jax.jit(make_physical_act(source.policy, source.normalizer))
+    spec = source.policy.spec
+    half_range = (np.asarray(spec.action.high) - np.asarray(spec.action.low)) / 2
+    worst, cases = 0.0, 0
+    for seed, batch in ((0, 1), (1, 3)):
+        observation = random_observation(spec, batch, seed)
+        found = artifact.act(observation, seed)
+        keys = jax.random.wrap_key_data(row_keys(seed, batch), impl=KEY_IMPLEMENTATION)
+        for row in range(batch):
+            one = {name: jnp.asarray(value[row : row + 1]) for name, value in observation.items()}
+            expected = np.asarray(act(source.params, one, keys[row]))[0]
+            worst = max(worst, float(np.max(np.abs(found[row] - expected) / half_range)))
+            cases += 1
+    if not worst <= PARITY_TOLERANCE:
+        raise ValueError(
+            f"the exported program differs from the live policy by {worst:.2e} of half the action "
+            f"range (limit {PARITY_TOLERANCE:.0e}); nothing was written"
+        )
+    return {
+        "max_difference": worst,
+        "unit": "share of half the action range",
+        "tolerance": PARITY_TOLERANCE,
+        "observations": cases,
+        "platform": jax.default_backend(),
+    }
+
+
+def measure_latency(artifact: Artifact) -> dict[str, Any]:
+    """Wall time of `act` at batch size 1 on this machine, each until its result is on the host."""
+    first = artifact.warm_up()
+    observation = random_observation(artifact.spec, 1, seed=2)
+    times = []
+    for seed in range(_LATENCY_CALLS):
+        start = time.perf_counter()
+        artifact.act(observation, seed)
+        times.append(1e3 * (time.perf_counter() - start))
+    return {
+        "first_call_s": first,
+        "median_ms": float(np.median(times)),
+        "p95_ms": float(np.percentile(times, 95)),
+        "calls": _LATENCY_CALLS,
+        "batch": 1,
+        "device": jax.devices()[0].device_kind,
+        "method": "host clock round act(), numpy in to numpy out, after one warm-up call",
+    }
+
+
+def random_observation(spec: PolicySpec, batch: int, seed: int) -> dict[str, np.ndarray]:
+    """Observations {name: [B, W, ...]} drawn uniformly within the limits (unlimited: +-1)."""
+    rng = np.random.default_rng(seed)
+    limits = {
+        f.name: (-1.0 if f.low is None else f.low, 1.0 if f.high is None else f.high)
+        for f in spec.observation.features
+    }
+    observation = {}
+    for name, (dtype, shape) in _observation_shapes(spec).items():
+        if dtype == np.uint8:
+            observation[name] = rng.integers(0, 256, (batch, *shape), dtype=np.uint8)
+        else:
+            low, high = limits[name]
+            observation[name] = rng.uniform(low, high, (batch, *shape)).astype(np.float32)
+    return observation
+
+
+def _check_platforms(platforms: Sequence[str]) -> None:
+    """Raises ValueError for an unknown platform, or when this machine's own is absent."""
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            raise ValueError(f"--platforms: {platform!r} is unknown; choose from {PLATFORMS}")
+    if local_platform() not in platforms:
+        raise ValueError(
+            f"--platforms needs {local_platform()!r} too: the artifact is checked on this machine"
+        )
+
+
+def _observation_shapes(spec: PolicySpec) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """name -> (dtype, shape without the batch axis)."""
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        f.name: (np.float32, (spec.window, f.size)) for f in spec.observation.features
+    }
+    for camera in spec.observation.cameras:
+        shapes[camera.name] = (np.uint8, (spec.window, camera.height, camera.width, 3))
+    return shapes
+
+
+def _write_files(source: ExportSource, folder: Path, platforms: Sequence[str]) -> dict[str, Any]:
+    """Writes all files and a manifest without measurements; returns the manifest."""
+    leaves = jax.tree_util.tree_leaves_with_path(source.params)
+    names = ["/".join(str(getattr(k, "key", k)) for k in path) for path, _ in leaves]
+    tensors = {name: np.ascontiguousarray(x) for name, (_, x) in zip(names, leaves, strict=True)}
+    exported = export_program(source, platforms)
+    (folder / PROGRAM).write_bytes(exported.serialize())
+    save_file(tensors, folder / PARAMS)
+    (folder / STATS).write_text(json.dumps(stats_to_json(source.stats), indent=1) + "\n")
+    spec = source.policy.spec
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "policy": source.name,
+        "spec": spec.to_json(),
+        "stats_hash": stats_hash(source.stats),
+        "preprocessing": {
+            "inside_program": True,
+            "features": "(x - offset) / scale per dimension, raw where absent",
+            "images": "uint8 as the camera gives them; cropping and scaling are in the program",
+            "action": "unnormalised and clipped to the limits",
+            "normalizer": normalizer_to_json(source.normalizer),
+        },
+        "signature": _signature(spec),
+        "params": names,
+        "parameter_count": int(sum(x.size for x in tensors.values())),
+        "platforms": list(platforms),
+        "provenance": dict(source.provenance),
+        "versions": {"arp_jax": arp_jax.__version__, "jax": jax.__version__},
+        "calling_convention_version": exported.calling_convention_version,
+        "files": {
+            name: {"sha256": file_hash(folder / name), "bytes": (folder / name).stat().st_size}
+            for name in (PROGRAM, PARAMS, STATS)
+        },
+    }
+    _write_manifest(folder, manifest)
+    return manifest
+
+
+def _signature(spec: PolicySpec) -> dict[str, Any]:
+    return {
+        "observation": {
+            name: {"dtype": np.dtype(dtype).name, "shape": ["b", *shape]}
+            for name, (dtype, shape) in _observation_shapes(spec).items()
+        },
+        "rng": {"dtype": "uint32", "shape": ["b", 2], "implementation": KEY_IMPLEMENTATION},
+        "action": {"dtype": "float32", "shape": ["b", spec.horizon, spec.action.size]},
+    }
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest["content_hash"] = content_hash(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _replace(temporary: Path, out: Path) -> None:
+    """Gives the finished folder its name; an older artifact is removed only afterwards."""
+    for path in temporary.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    temporary.chmod(0o755)  # mkdtemp's 0700 would hide the artifact from other users
+    old = None
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+        out.rename(old / "artifact")
+    temporary.rename(out)
+    if old is not None:
+        shutil.rmtree(old)
