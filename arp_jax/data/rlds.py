@@ -6,6 +6,7 @@ is shuffled, cut into windows or normalised here; steps are bounded by the episo
 `is_last` flags (public datasets leave them unset).
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -254,7 +255,9 @@ def _array_records(shard: Shard, begin: int, end: int) -> Iterator[bytes]:
                 raise ValueError(f"record {index}: {reason}") from error
             yield record
     finally:
-        reader.close()
+        # A reader that failed raises its error once more when closed.
+        with contextlib.suppress(RuntimeError):
+            reader.close()
 
 
 def _position(text: str | None, total: int, default: int) -> int:
