@@ -189,7 +189,7 @@ class Loader(Iterator[Batch]):
 def check_pack(pack: Pack, spec: PolicySpec) -> None:
     """Raises SpecMismatch naming an observation or action that pack and policy disagree on."""
     where = f"pack {pack.directory} and policy"
-    shapes = {f.name: (f.size,) for f in spec.observation.features}
+    shapes: dict[str, tuple[int, ...]] = {f.name: (f.size,) for f in spec.observation.features}
     shapes |= {c.name: (c.height, c.width, 3) for c in spec.observation.cameras}
     shapes["action"] = (spec.action.size,)
     for name, shape in shapes.items():
