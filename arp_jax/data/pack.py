@@ -39,6 +39,7 @@ from arp_jax.data.store import (
     FORMAT,
     FORMAT_VERSION,
     GROUPS,
+    MEMORY_BUDGET,
     META_FILE,
     Pack,
     check_shard_file,
@@ -98,6 +99,7 @@ def pack_dataset(
     split: str = "train",
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
+    memory_budget: int = MEMORY_BUDGET,
 ) -> Pack:
     """Packs a dataset, or continues an interrupted pack, or opens the equal pack that is there.
 
@@ -111,6 +113,7 @@ def pack_dataset(
         split: split of the source or a part of it ("train[:90]").
         overwrite: replace a pack of other content instead of refusing.
         shard_bytes: a shard is closed after the episode with which it reaches this size.
+        memory_budget: of the pack that is returned; see `open_pack`.
 
     Raises:
         ValueError: unknown feature or split, NaN or infinity (names episode and step), changing
@@ -128,7 +131,7 @@ def pack_dataset(
             _remove(out, ["shard-*.json"])
         else:
             _check_same(out / META_FILE, read_meta(out)["content_hash"], content_hash)
-    return open_pack(out)
+    return open_pack(out, memory_budget)
 
 
 def _select(dataset: RldsDataset, split: str, features: Sequence[str]) -> Selection:
@@ -268,9 +271,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
     names = [name.strip() for name in args.features.split(",") if name.strip()]
-    options = {"split": args.split, "overwrite": args.overwrite}
     try:
-        pack = pack_dataset(args.source, args.out, names, not args.quiet, **options)
+        pack = pack_dataset(
+            args.source,
+            args.out,
+            names,
+            not args.quiet,
+            split=args.split,
+            overwrite=args.overwrite,
+            memory_budget=0,
+        )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from arp_jax.data.pack import main, open_pack, pack_dataset
+from arp_jax.data.rlds import open_dataset
 from arp_jax.data.store import read_meta
 from tests.data.rlds_folder import ACTION_SPEC, OBSERVATION_SPEC, synthetic_episodes, write_folder
 
@@ -200,6 +201,19 @@ def test_part_of_a_split(source, tmp_path):
     pack = pack_dataset(source, tmp_path / "p", ["agent_pos"], progress=False, split="train[1:3]")
     assert pack.episode_lengths.tolist() == LENGTHS[1:3]
     np.testing.assert_array_equal(pack.read_steps(np.arange(10))["action"], joined("action")[5:15])
+
+
+def test_real_rlds_dataset(shared_dir, tmp_path):
+    source = shared_dir / "data/bridge_dataset/1.0.0"
+    pack = pack_dataset(source, tmp_path / "pack", ["state", "image_0"], progress=False)
+    assert pack.episode_lengths.tolist() == [10] * 25
+    assert pack.observation_spec is None  # a foreign dataset says nothing about its units
+    arrays = pack.read_steps(np.arange(pack.num_steps))
+    episodes = list(open_dataset(source).episodes("train", ["state", "image_0", "action"]))
+    for name in ("state", "image_0"):
+        expected = np.concatenate([e["observation"][name] for e in episodes])
+        np.testing.assert_array_equal(arrays[name], expected)
+    np.testing.assert_array_equal(arrays["action"], np.concatenate([e["action"] for e in episodes]))
 
 
 def test_command_line(source, tmp_path, capsys):
