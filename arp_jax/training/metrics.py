@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,41 +43,44 @@ class NonFiniteMetric(ValueError):
 
 
 class MetricBuffer:
-    """Holds the metrics of recent steps on the device; fetching lags one interval."""
+    """Holds the metrics of recent steps on the device until their interval is over."""
 
     WATCHED = ("loss", "grad_norm")
 
     def __init__(self) -> None:
         self._current: list[tuple[int, Mapping[str, jax.Array]]] = []
-        self._previous: list[tuple[int, Mapping[str, jax.Array]]] = []
+        self._closed: list[tuple[list[tuple[int, Mapping[str, jax.Array]]], dict[str, float]]] = []
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Keeps the metrics of the update that made step `step`, without waiting for them."""
         self._current.append((step, metrics))
 
-    def rotate(self) -> tuple[int, dict[str, float]] | None:
-        """Ends an interval; returns (last step, means) of the one before it, None at first.
+    def close_interval(self, rates: Mapping[str, float]) -> None:
+        """Ends the interval; `rates` (speeds, known at once) are kept with it."""
+        if self._current:
+            self._closed.append((self._current, dict(rates)))
+            self._current = []
+
+    def fetch(self, lag: int) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yields (last step, means and rates) of all closed intervals but the newest `lag`.
+
+        With lag 1 the device is a whole interval ahead of what is fetched, so nothing stalls.
 
         Raises:
-            NonFiniteMetric: naming the first bad step of that interval.
+            NonFiniteMetric: naming the first bad step.
         """
-        finished, self._previous, self._current = self._previous, self._current, []
-        return _mean(finished) if finished else None
-
-    def drain(self) -> list[tuple[int, dict[str, float]]]:
-        """Waits for every step so far; returns the remaining intervals, oldest first."""
-        intervals = [self.rotate(), self.rotate()]
-        return [interval for interval in intervals if interval is not None]
+        while len(self._closed) > lag:
+            rows, rates = self._closed.pop(0)
+            yield rows[-1][0], _means(rows) | rates
 
 
-def _mean(interval: list[tuple[int, Mapping[str, jax.Array]]]) -> tuple[int, dict[str, float]]:
+def _means(interval: list[tuple[int, Mapping[str, jax.Array]]]) -> dict[str, float]:
     rows = jax.device_get([metrics for _, metrics in interval])
     for (step, _), row in zip(interval, rows, strict=True):
         for name in MetricBuffer.WATCHED:
             if not np.isfinite(row[name]):
                 raise NonFiniteMetric(name, float(row[name]), step)
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return interval[-1][0], means
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 class MetricWriter:

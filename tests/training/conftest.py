@@ -1,8 +1,5 @@
 """Fixtures of the training tests: a tiny policy, its batches, fast compilation."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +7,9 @@ import jax
 import numpy as np
 import optax
 import pytest
-from tests.training.tiny_policy import TinyConfig, TinyPolicy, tiny_spec
 
 from arp_jax.training.optim import OptimConfig, make_optimizer
+from tests.training.tiny_policy import TinyConfig, TinyPolicy, tiny_spec
 
 TRAIN_TINY = Path(__file__).with_name("train_tiny.py")
 

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import optax
 import pytest
-from tests.training.conftest import leaves_equal, make_batch
-from tests.training.tiny_policy import TinyConfig, TinyPolicy, build_tiny, tiny_spec
 
 from arp_jax.normalize import FeatureStats, affine_from_limits
 from arp_jax.specs import SpecMismatch
 from arp_jax.training import checkpoint, sharding
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle, load_run
 from arp_jax.training.state import TrainState, UpdateConfig, init_state, make_update_fn
+from tests.training.conftest import leaves_equal, make_batch
+from tests.training.tiny_policy import TinyConfig, TinyPolicy, build_tiny, tiny_spec
 
 
 @pytest.fixture

@@ -14,25 +14,29 @@ def scalars(loss: float) -> dict:
     return {"loss": jnp.float32(loss), "grad_norm": jnp.float32(1.0)}
 
 
-def test_buffer_returns_the_previous_interval() -> None:
+def test_buffer_lags_one_interval() -> None:
     buffer = MetricBuffer()
     for step in (1, 2):
         buffer.add(step, scalars(step))
-    assert buffer.rotate() is None
+    buffer.close_interval({"steps_per_s": 10.0})
+    assert list(buffer.fetch(lag=1)) == []
     for step in (3, 4):
         buffer.add(step, scalars(step))
-    assert buffer.rotate() == (2, {"loss": 1.5, "grad_norm": 1.0})
+    buffer.close_interval({"steps_per_s": 20.0})
+    assert list(buffer.fetch(lag=1)) == [(2, {"loss": 1.5, "grad_norm": 1.0, "steps_per_s": 10.0})]
     buffer.add(5, scalars(7))
-    assert [interval[0] for interval in buffer.drain()] == [4, 5]
-    assert buffer.drain() == []
+    buffer.close_interval({})
+    assert [step for step, _ in buffer.fetch(lag=0)] == [4, 5]
+    assert list(buffer.fetch(lag=0)) == []
 
 
 def test_the_first_bad_step_is_named() -> None:
     buffer = MetricBuffer()
     for step, loss in enumerate([1.0, 2.0, float("nan"), float("inf")], start=10):
         buffer.add(step, scalars(loss))
+    buffer.close_interval({})
     with pytest.raises(NonFiniteMetric, match="loss is nan at step 12") as caught:
-        buffer.drain()
+        list(buffer.fetch(lag=0))
     assert caught.value.step == 12
 
 

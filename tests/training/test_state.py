@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.training.conftest import leaves_equal, make_batch
-from tests.training.tiny_policy import TinyConfig, TinyPolicy, tiny_spec
 
 from arp_jax.training.state import (
     UpdateConfig,
@@ -15,6 +13,8 @@ from arp_jax.training.state import (
     init_state,
     make_update_fn,
 )
+from tests.training.conftest import leaves_equal, make_batch
+from tests.training.tiny_policy import TinyConfig, TinyPolicy, tiny_spec
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])

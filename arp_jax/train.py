@@ -1,0 +1,287 @@
+"""Demonstrations become a policy: the training script, read top to bottom.
+
+    python -m arp_jax.train --config=configs/debug.py --workdir=runs/debug
+    python -m arp_jax.train --config=configs/debug.py --workdir=runs/debug --resume
+
+A config file, its overrides (--config.train.steps=100) and a run directory flow in; config.json,
+run.json, README.txt, metrics.jsonl and checkpoints/ in it flow out. Exit status: 0 done, 75 stopped
+by SIGTERM or SIGINT after saving (start again with --resume), 1 a loss or gradient was not finite,
+2 wrong usage.
+"""
+
+import dataclasses
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from jax.experimental import multihost_utils
+from ml_collections import config_flags
+
+from arp_jax import compile_cache
+from arp_jax.data.augment import make_augment
+from arp_jax.data.prefetch import prefetch
+from arp_jax.policies.base import Batch, Metrics, build_policy
+from arp_jax.training import preemption, run_dir, sharding
+from arp_jax.training.checkpoint import CheckpointStore, RunBundle
+from arp_jax.training.inputs import SYNTHETIC, Inputs, open_inputs, validation_positions
+from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
+from arp_jax.training.optim import make_optimizer, make_schedule
+from arp_jax.training.progress import Progress
+from arp_jax.training.run_config import RunConfig
+from arp_jax.training.state import TrainState, init_state, make_loss_fn, make_update_fn
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; made when absent.")
+RESUME = flags.DEFINE_bool("resume", False, "Continue the run in --workdir.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run in --workdir, then start anew.")
+TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
+
+# Steps that may be queued on the device: enough to hide the host, few enough to bound memory.
+IN_FLIGHT = 2
+
+
+@dataclasses.dataclass
+class Run:
+    """What the loop needs; everything but `state` stays as it was built."""
+
+    config: RunConfig
+    folder: Path
+    inputs: Inputs
+    place: Callable[[Batch], Batch]
+    store: CheckpointStore
+    writer: MetricWriter
+    progress: Progress
+    update: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    loss_fn: Callable[..., Metrics]
+    state: TrainState
+
+
+def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int:
+    """The whole run; returns the exit status."""
+    # 1. Run directory
+    sharding.initialize_distributed()
+    first = jax.process_index() == 0
+    if first:
+        start_folder(config, folder, resume, overwrite)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("run directory")
+    say = print if first else lambda *_: None
+
+    # 2. Devices
+    cache = compile_cache.enable()
+    mesh = sharding.make_mesh(**config.mesh)
+    sharding.check_batch_size(config.train.batch_size, mesh)
+    say(f"run: {folder}\ndevices: {sharding.describe(mesh)}")
+
+    # 3. Data: a pack, its statistics, loaders of training and held-out episodes
+    inputs = open_inputs(config.plain, config.data, folder)
+    say(inputs.describe())
+
+    # 4. Policy and optimiser
+    policy = build_policy(config.policy["name"], config.policy, inputs.spec)
+    tx = make_optimizer(config.optim, config.train.steps)
+
+    # 5. State: its shapes give the shardings; then fresh or restored
+    store = CheckpointStore(folder, config.train.keep, config.train.keep_every)
+    state, shardings = make_state(policy, tx, config, mesh, inputs, store, resume)
+    start = int(state.step)
+    say(f"parameters: {sum(x.size for x in jax.tree.leaves(state.params)):,}, at step {start}")
+
+    # 6. Update: one program, compiled before the clock starts
+    schedule = make_schedule(config.optim, config.train.steps)
+    augment = make_augment(config.data.augment, inputs.normalizer) if config.data.augment else None
+    jitted = make_update_fn(policy, tx, config.train.update, schedule, augment, shardings)
+
+    def place(batch: Batch) -> Batch:
+        return sharding.shard_batch(batch, mesh)
+
+    began = time.perf_counter()
+    update = jitted.lower(state, place(inputs.train.batch_at(start))).compile()
+    compile_s = time.perf_counter() - began
+    say(f"compiled the update in {compile_s:.1f} s (cache: {cache})")
+
+    # 7. Loop
+    writer = MetricWriter(folder, config.metrics, resume_step=start)
+    writer.write(start, "start", {"compile_s": compile_s, "devices": mesh.size})
+    progress = Progress(start, config.train.steps, config.train.batch_size, visible=first)
+    run = Run(
+        *(config, folder, inputs, place, store, writer, progress, update, make_loss_fn(policy)),
+        state=state,
+    )
+    try:
+        status = loop(run, start)
+    except NonFiniteMetric as error:
+        status = stop_non_finite(run, error)
+    finally:
+        # 8. Finish: what was saved is complete before the process ends
+        progress.close()
+        store.close()
+        writer.close()
+    return status
+
+
+def loop(run: Run, start: int) -> int:
+    """Steps `start`..`steps`; returns the exit status."""
+    config, progress = run.config.train, run.progress
+    buffer, in_flight = MetricBuffer(), deque[Any]()
+    held_out = validation_batches(run)
+    run.inputs.train.position = start
+    with (
+        preemption.Preemption() as stop,
+        prefetch(run.inputs.train, max(run.config.data.prefetch, 1), run.place) as batches,
+    ):
+        progress.interval(start)
+        for step in range(start + 1, config.steps + 1):
+            with progress.waiting():
+                batch = next(batches)
+            run.state, metrics = run.update(run.state, batch)
+            buffer.add(step, metrics)
+            in_flight.append(metrics["loss"])
+            if len(in_flight) > IN_FLIGHT:
+                in_flight.popleft().block_until_ready()
+            progress.advance()
+
+            stopping = stop.requested(step)
+            saving = step % config.save_every == 0 or step == config.steps or stopping
+            if step % config.log_every == 0 or saving:
+                rates = progress.interval(step)
+                buffer.close_interval(rates)
+                # A checkpoint of a diverged state would be useless: look at every step before.
+                log(run, buffer, step, rates, lag=0 if saving else 1)
+            if held_out and config.eval_every and step % config.eval_every == 0:
+                with progress.pause():
+                    validate(run, held_out, step)
+            if saving:
+                with progress.pause():
+                    save(run, step)
+            if stopping:
+                run.store.wait()
+                progress.say(f"{stop.signal_name}: saved step {step}; continue with --resume")
+                return preemption.EXIT_CODE
+    progress.say(f"done: step {config.steps}, checkpoints in {run.store.folder}")
+    return 0
+
+
+def start_folder(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> None:
+    """Checks, clears when asked, and describes the run directory."""
+    run_dir.check_start(folder, resume, overwrite)
+    if resume:
+        run_dir.check_same_config(run_dir.read_config(folder), config.plain, folder)
+    elif overwrite:
+        run_dir.clear(folder)
+    run_dir.write_run_files(folder, config.plain, resume)
+    if config.data.source == SYNTHETIC:
+        from arp_jax.data.synthetic import write_synthetic
+        from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
+
+        observation = OBSERVATION_SPEC.select(config.plain["observations"])
+        write_synthetic(folder, observation, ACTION_SPEC)
+
+
+def make_state(
+    policy: Any,
+    tx: Any,
+    config: RunConfig,
+    mesh: Any,
+    inputs: Inputs,
+    store: CheckpointStore,
+    resume: bool,
+) -> tuple[TrainState, Any]:
+    """The state with its shardings: restored from the newest checkpoint, or fresh."""
+
+    def fresh(rng: jax.Array) -> TrainState:
+        return init_state(policy, tx, rng)
+
+    rng = jax.random.PRNGKey(config.seed)
+    shapes = jax.eval_shape(fresh, rng)
+    shardings = sharding.state_sharding(shapes, mesh)
+    step = store.latest_step() if resume else None
+    if step is None:
+        return jax.jit(fresh, out_shardings=shardings)(rng), shardings
+    _, data = store.read_bundle(step)
+    if data["pack"] != inputs.pack.content_hash:
+        raise ValueError(
+            f"--resume: the data at {inputs.pack.directory} changed since step {step}; "
+            "restore it or start a new run"
+        )
+    return store.restore(step, sharding.with_sharding(shapes, shardings)), shardings
+
+
+def log(run: Run, buffer: MetricBuffer, step: int, rates: dict[str, float], lag: int) -> None:
+    """Writes the intervals that are due and refreshes the progress line."""
+    loss = None
+    for at, values in buffer.fetch(lag):
+        run.writer.write(at, "train", values)
+        loss = values["loss"]
+    run.progress.show(step, rates, loss)
+
+
+def validation_batches(run: Run) -> list[Batch]:
+    """Held-out batches, read once: the pack is read by one thread at a time."""
+    loader = run.inputs.validation
+    if loader is None or not run.config.train.eval_every:
+        return []
+    positions = validation_positions(loader, run.config.train.eval_batches)
+    return [loader.batch_at(position) for position in positions]
+
+
+def validate(run: Run, held_out: list[Batch], step: int) -> None:
+    """Loss of the averaged parameters on held-out episodes, without dropout."""
+
+    def results() -> Iterator[Metrics]:
+        for index, batch in enumerate(held_out):
+            yield run.loss_fn(run.state.ema, run.place(batch), jax.random.PRNGKey(index))
+
+    rows = jax.device_get(list(results()))
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    run.writer.write(step, "validation", means)
+    run.progress.say(f"step {step}: validation loss {means['loss']:.4f}")
+
+
+def save(run: Run, step: int) -> None:
+    """Starts writing a checkpoint in the background."""
+    inputs = run.inputs
+    bundle = RunBundle(run.config.plain, inputs.spec, inputs.pack.stats, inputs.normalizer)
+    position = {"batches": step, "pack": inputs.pack.content_hash}
+    stall = run.store.save(step, run.state, position, bundle)
+    run.writer.write(step, "checkpoint", {"stall_s": stall})
+
+
+def stop_non_finite(run: Run, error: NonFiniteMetric) -> int:
+    """Saves the batch that did it; the order of the data is a function of the step."""
+    batch = run.inputs.train.batch_at(error.step - 1)
+    path = run.folder / f"non_finite_step_{error.step}.npz"
+    np.savez(path, **run_dir.flatten(batch))
+    run.writer.write(error.step, "non_finite", {"process": jax.process_index()})
+    print(f"error: {error}; its batch is {path}, the last good checkpoint is in {run.store.folder}")
+    return 1
+
+
+def main(argv: list[str]) -> None:
+    """Checks the command line and runs."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        if len(argv) > 1:
+            raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
+        if CONFIG.value is None or WORKDIR.value is None:
+            raise ValueError("give --config=configs/NAME.py and --workdir=RUN")
+        config = RunConfig.resolve(CONFIG.value.to_dict())
+        folder = Path(WORKDIR.value).resolve()
+        status = train(config, folder, RESUME.value, OVERWRITE.value)
+    except ValueError as error:
+        if TRACEBACK.value:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    app.run(main)

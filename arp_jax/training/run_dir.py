@@ -1,0 +1,173 @@
+"""The run directory: what was run, with what, and how to run it again.
+
+Flows in: the resolved config and the command. Flows out: RUN/{config.json, run.json, README.txt}.
+A directory that holds a run is never written over by accident: it is resumed, or refused. The
+checkpoints, metrics and data inside are other modules' files.
+"""
+
+import datetime
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+CONFIG_FILE = "config.json"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco")
+# What --overwrite removes: everything that belongs to a run, nothing else in the directory.
+RUN_FILES = (
+    *(CONFIG_FILE, "run.json", "README.txt", "metrics.jsonl", "checkpoints", "tensorboard"),
+    *("pack", "synthetic", "eval", "artifact", "summary.json"),
+)
+# Keys that may differ between a run and its continuation; all others decide what is learned.
+RESUMABLE = (
+    *("train.steps", "train.log_every", "train.save_every", "train.eval_every"),
+    *("train.eval_batches", "train.keep", "train.keep_every", "data.source", "data.pack_dir"),
+    *("data.prefetch", "data.memory_budget_mb", "metrics.", "eval.", "mesh."),
+)
+
+_README = """\
+This directory is one training run of arp_jax.
+
+command      {command}
+in           {cwd}
+revision     {revision}
+started      {started}
+
+Reproduce it: check out that revision, install the versions in run.json, and run the command with
+another --workdir. config.json holds every value of the config as it was resolved.
+
+Continue it:  {resume}
+Use it:       python -m arp_jax.evaluate {run}
+              python -m arp_jax.export_policy {run}
+
+config.json     resolved config            run.json     command, revision, versions, devices
+metrics.jsonl   one JSON object a line     checkpoints/ one folder a step (Orbax)
+"""
+
+
+def check_start(run_dir: Path, resume: bool, overwrite: bool) -> None:
+    """Refuses to mix two runs.
+
+    Raises:
+        ValueError: a fresh start in a directory that is not empty, or nothing to resume.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other; choose one")
+    if resume and not (run_dir / CONFIG_FILE).is_file():
+        raise ValueError(f"--resume: no run in {run_dir} ({CONFIG_FILE} is missing); drop --resume")
+    if not run_dir.exists() or resume or overwrite:
+        return
+    if not run_dir.is_dir():
+        raise ValueError(f"--workdir {run_dir} is a file; choose a directory")
+    if any(run_dir.iterdir()):
+        raise ValueError(
+            f"--workdir {run_dir} is not empty; continue it with --resume, "
+            "start anew with --overwrite, or choose another"
+        )
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The resolved config with which the run was started."""
+    return json.loads((run_dir / CONFIG_FILE).read_text())
+
+
+def clear(run_dir: Path) -> None:
+    """Removes a run's own files (`RUN_FILES` and saved batches)."""
+    for path in [run_dir / name for name in RUN_FILES] + list(run_dir.glob("non_finite_*.npz")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_run_files(run_dir: Path, config: Mapping[str, Any], resume: bool) -> None:
+    """Writes config.json, run.json (a list: one entry a start) and README.txt, atomically."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    record = describe_start()
+    path = run_dir / "run.json"
+    starts = json.loads(path.read_text())["starts"] if resume and path.exists() else []
+    write_text(run_dir / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_text(path, json.dumps({"starts": [*starts, record]}, indent=2) + "\n")
+    first = (starts or [record])[0]
+    resume_command = first["command"].replace(" --overwrite", "") + " --resume"
+    readme = _README.format(run=run_dir, resume=resume_command, **first)
+    write_text(run_dir / "README.txt", readme)
+
+
+def describe_start() -> dict[str, Any]:
+    """Command, revision, versions and devices of this process."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"-m {module.name}" if module else shlex.quote(sys.argv[0])
+    return {
+        "command": f"python {program} {shlex.join(sys.argv[1:])}",
+        "cwd": os.getcwd(),
+        "revision": git_revision(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+        "host": platform.node(),
+    }
+
+
+def git_revision() -> str:
+    """Commit of the checkout, with "+changes" when files differ from it; "unknown" without git."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    if commit.returncode != 0:
+        return "unknown"
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def check_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], run_dir: Path) -> None:
+    """Raises ValueError naming the first key that decides what is learned and has changed."""
+    old, new = flatten(json.loads(json.dumps(stored))), flatten(json.loads(json.dumps(config)))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not key.startswith(RESUMABLE):
+            raise ValueError(
+                f"--resume: config.{key} is {new.get(key)!r}, {run_dir} was started with "
+                f"{old.get(key)!r}; use that value or a new --workdir"
+            )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a crash leaves the old or the new content, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

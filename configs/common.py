@@ -1,0 +1,97 @@
+"""Fragments that the experiments share; every value is plain, every key is listed here once.
+
+A config file calls `base()` and changes what it is about. Sections become frozen dataclasses where
+they are used (class names below), so a misspelt key fails at start-up with its name.
+"""
+
+import ml_collections
+
+
+def base() -> ml_collections.ConfigDict:
+    """Push-T, without a policy: data, optimiser, training, mesh, metrics, evaluation."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    # What the policy sees, and the chunk that it predicts (PolicySpec).
+    config.observations = ("agent_pos", "keypoints")
+    config.window = 2
+    config.horizon = 16
+    config.action_offset = -1  # the chunk starts at the oldest observation, as published
+    config.data = data()
+    config.optim = optim()
+    config.train = train()
+    config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": 1})
+    config.metrics = ml_collections.ConfigDict({"tensorboard": False, "wandb_project": ""})
+    config.eval = evaluation()
+    return config
+
+
+def data() -> ml_collections.ConfigDict:
+    """arp_jax.training.inputs.DataConfig."""
+    return ml_collections.ConfigDict(
+        {
+            "source": "synthetic",  # an RLDS folder, a pack, or "synthetic"
+            "split": "train",
+            "pack_dir": "",  # "" packs into RUN/pack
+            # feature -> "limits" | "standard" | "min_max" | "quantile"
+            "normalization": {"agent_pos": "limits", "keypoints": "limits", "action": "limits"},
+            "augment": "",  # or "push_t_mirror", for "limits" normalisation
+            "pad_after": 7,
+            "validation_fraction": 0.02,
+            "split_seed": 42,
+            "max_train_episodes": 0,  # 0 = all
+            "prefetch": 2,
+            "memory_budget_mb": 2048,
+        }
+    )
+
+
+def optim() -> ml_collections.ConfigDict:
+    """arp_jax.training.optim.OptimConfig; ARP's published Push-T values."""
+    return ml_collections.ConfigDict(
+        {
+            "learning_rate": 1e-4,
+            "b1": 0.95,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": 1e-3,
+            "weight_decay_groups": (),
+            "schedule": "cosine",
+            "warmup_steps": 500,
+            "decay_steps": 0,  # 0 = train.steps
+            "cycles": 1,
+            "clip_norm": 0.0,  # 0 = no clipping
+        }
+    )
+
+
+def train() -> ml_collections.ConfigDict:
+    """arp_jax.training.run_config.TrainConfig."""
+    return ml_collections.ConfigDict(
+        {
+            "steps": 10_000,
+            "batch_size": 128,
+            "accumulate": 1,
+            "ema_power": 0.75,
+            "ema_max": 0.9999,
+            "log_every": 50,
+            "save_every": 1_000,
+            "eval_every": 500,
+            "eval_batches": 4,
+            "keep": 2,
+            "keep_every": 0,
+        }
+    )
+
+
+def evaluation() -> ml_collections.ConfigDict:
+    """The reference's Push-T protocol, read by arp_jax.evaluate."""
+    return ml_collections.ConfigDict(
+        {
+            "env": "push_t",
+            "episodes": 256,
+            "envs": 64,
+            "seed": 100_000,
+            "execute": 8,
+            "max_steps": 300,
+        }
+    )
