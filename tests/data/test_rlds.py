@@ -20,7 +20,7 @@ FORMATS = ("tfrecord", "array_record")
 
 
 def tiny_features(ragged: bool) -> tfds.features.FeaturesDict:
-    """Every supported kind of field; `ragged` adds one that TFDS cannot write without TensorFlow."""
+    """Every supported kind of field; `ragged` adds one that TFDS writes with TensorFlow only."""
     tensor = tfds.features.Tensor
     unsupported = {"ragged": tfds.features.Sequence(np.int64)} if ragged else {}
     return tfds.features.FeaturesDict(
