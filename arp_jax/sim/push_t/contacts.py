@@ -66,13 +66,14 @@ def agent_contacts(
         agent_velocity: px/s.
 
     Returns:
-        A contact for the bar and one for the stem.
+        A contact for the stem and one for the bar. Chipmunk's order depends on its collision tree;
+        this one agrees with it most often, which shows when a reset puts the agent into both.
     """
     dx, dy = agent[0] - block.x, agent[1] - block.y
     local_x = block.cos * dx + block.sin * dy
     local_y = -block.sin * dx + block.cos * dy + geometry.CENTER_OF_GRAVITY_Y
     contacts = []
-    for index, box in enumerate(geometry.BOXES):
+    for index, box in reversed(tuple(enumerate(geometry.BOXES))):
         normal, depth = _point_to_box(local_x, local_y, box)
         normal_x, normal_y = block.to_world(*normal)
         arm_x, arm_y = block.to_world(
