@@ -5,12 +5,13 @@ the environment and how to record and render it. Rollout, report and video stay 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from arp_jax.evaluation.host_rollout import HostEnvironment
 from arp_jax.evaluation.rollout import Record
 from arp_jax.sim.env import Environment
 from arp_jax.specs import PolicySpec, check_match
@@ -27,13 +28,13 @@ class Task:
         env: runs inside the compiled program.
         record: what to keep of each State for rendering.
         render: {name: [T, ...]} of recorded frames -> uint8 [T, h, w, 3].
-        hold_feature: the observation that, sent back as action, leaves the robot where it is.
+        initial_conditions: integer seeds -> [N, ...], the public benchmark's draws.
     """
 
     env: Environment
     record: Record
     render: Callable[[dict[str, np.ndarray]], np.ndarray]
-    hold_feature: str
+    initial_conditions: Callable[[Iterable[int]], np.ndarray]
 
 
 def is_host_environment(name: str) -> bool:
@@ -58,7 +59,7 @@ def make_task(
 
 
 def _push_t(observations: tuple[str, ...], engine: str, reset_law: str) -> Task:
-    from arp_jax.sim.push_t import raster
+    from arp_jax.sim.push_t import raster, reset_laws
     from arp_jax.sim.push_t.env import PushT, load_engine
 
     env = PushT(observations=observations, engine=engine, reset_law=reset_law)
@@ -77,7 +78,27 @@ def _push_t(observations: tuple[str, ...], engine: str, reset_law: str) -> Task:
         images = np.asarray(draw(*padded))[:length]
         return images.repeat(2, axis=1).repeat(2, axis=2)  # 96 -> 192 px, easier to watch
 
-    return Task(env, record, render, hold_feature="agent_pos")
+    laws = {
+        "legacy": reset_laws.legacy_initial_conditions,
+        "current": reset_laws.current_initial_conditions,
+    }
+    return Task(env, record, render, laws[reset_law])
+
+
+def make_host_environment(
+    name: str, observations: Sequence[str], reset_law: str = "legacy"
+) -> HostEnvironment:
+    """Builds a host environment by its gymnasium id.
+
+    Raises:
+        ValueError: unknown id, observation or reset law.
+        ImportError: its package is not installed.
+    """
+    from arp_jax.sim.gym_adapter import GYM_ID, GymPushT
+
+    if name != GYM_ID:
+        raise ValueError(f"--env {name!r} is unknown; the host environment is {GYM_ID!r}")
+    return GymPushT(tuple(observations), reset_law)
 
 
 def check_environment(spec: PolicySpec, env: Any, policy: str) -> None:

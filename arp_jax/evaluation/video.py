@@ -5,6 +5,7 @@ Rendering itself belongs to the simulator and is passed in by the caller.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _BORDER = 3
 _BLOCK = 16
 
 
-def grid_frames(clips: Sequence[np.ndarray], solved: Sequence[bool]) -> np.ndarray:
+def grid_frames(clips: Sequence[np.ndarray], solved: Sequence[bool] | np.ndarray) -> np.ndarray:
     """Arranges clips in a near-square grid.
 
     Args:
@@ -62,7 +63,10 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
         macro_block_size=_BLOCK,
         ffmpeg_log_level="error",
     )
-    writer.send(None)
+    with warnings.catch_warnings():
+        # jax warns of any fork; ffmpeg's process replaces itself at once and runs no jax.
+        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+        writer.send(None)
     try:
         for frame in frames:
             writer.send(np.ascontiguousarray(frame))

@@ -1,0 +1,123 @@
+"""A trained policy leaves the training stack: RUN -> artifact, checked against the live policy.
+
+A run directory flows in; DIR/{manifest.json, policy.stablehlo, params.safetensors, stats.json} flow
+out, loadable with numpy, jax and safetensors alone (`arp_jax.export.runtime`).
+
+Examples:
+    python -m arp_jax.export_policy runs/quickstart
+    python -m arp_jax.export_policy runs/quickstart --out artifacts/push_t --platforms cpu,cuda
+    python -m arp_jax.export_policy --inspect runs/quickstart/artifact
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from arp_jax import compile_cache
+from arp_jax.export.artifact import PLATFORMS, ExportSource, write_artifact
+from arp_jax.export.runtime import load_artifact
+from arp_jax.training import run_dir
+from arp_jax.training.checkpoint import load_run
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line; `--help` is this module's docstring and the flags."""
+    parser = argparse.ArgumentParser(
+        "python -m arp_jax.export_policy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", nargs="?", type=Path, metavar="RUN", help="run directory of arp_jax.train")
+    add("--out", type=Path, metavar="DIR", help="artifact folder; default RUN/artifact")
+    add("--platforms", default=",".join(PLATFORMS), help="some of cpu,cuda,tpu; default all")
+    add("--inspect", type=Path, metavar="DIR", help="check and describe an existing artifact")
+    add("--step", type=int, help="checkpoint of this training step instead of the newest")
+    add("--no_ema", action="store_true", help="last parameters instead of their moving average")
+    add("--traceback", action="store_true", help="show the traceback of wrong usage")
+    arguments = parser.parse_args(argv)
+    if (arguments.run is None) == (arguments.inspect is None):
+        parser.error("give either RUN or --inspect DIR")
+    return arguments
+
+
+def export(flags: argparse.Namespace) -> dict[str, Any]:
+    """Exports the run's policy; returns the manifest."""
+    start = run_dir.describe_start()
+    loaded = load_run(flags.run, step=flags.step, use_ema=not flags.no_ema)
+    source = ExportSource(
+        policy=loaded.policy,
+        params=loaded.params,
+        normalizer=loaded.normalizer,
+        stats=loaded.stats,
+        name=loaded.config["policy"]["name"],
+        provenance={
+            "run": flags.run.resolve().name,
+            "step": loaded.step,
+            "parameters": "last" if flags.no_ema else "ema",
+            "trained_at_revision": training_revision(flags.run),
+            "exported_at_revision": start["revision"],
+            "exported": start["started"],
+        },
+    )
+    out = flags.out if flags.out is not None else flags.run / "artifact"
+    platforms = [name.strip() for name in flags.platforms.split(",") if name.strip()]
+    manifest = write_artifact(source, out, platforms)
+    print(describe(out, manifest))
+    return manifest
+
+
+def training_revision(run: Path) -> str:
+    """Git revision of the run's last start, "unknown" when the run has no record of it."""
+    path = run / "run.json"
+    if not path.is_file():
+        return "unknown"
+    return json.loads(path.read_text())["starts"][-1].get("revision", "unknown")
+
+
+def describe(folder: Path, manifest: dict[str, Any]) -> str:
+    """What an artifact is, in a few lines."""
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    parity, latency = manifest["parity"], manifest["latency"]
+    observation = ", ".join(
+        f"{name} {entry['dtype']} {entry['shape']}".replace("'", "")
+        for name, entry in manifest["signature"]["observation"].items()
+    )
+    action = manifest["signature"]["action"]
+    rows = {
+        "artifact": f"{folder} ({size / 1e6:.1f} MB, format {manifest['format_version']})",
+        "policy": f"{manifest['policy']}, {manifest['parameter_count']:,} parameters",
+        "from": ", ".join(f"{k} {v}" for k, v in manifest["provenance"].items()),
+        "sees": observation,
+        "commands": f"{action['dtype']} {action['shape']} {manifest['spec']['action']['unit']}",
+        "platforms": ", ".join(manifest["platforms"]),
+        "parity": f"{parity['max_difference']:.1e} {parity['unit']} "
+        f"({parity['observations']} observations, limit {parity['tolerance']:.0e})",
+        "latency": f"median {latency['median_ms']:.2f} ms, p95 {latency['p95_ms']:.2f} ms, first "
+        f"call {latency['first_call_s']:.1f} s ({latency['device']}, batch 1)",
+    }
+    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
+    flags = parse(argv)
+    compile_cache.enable()
+    try:
+        if flags.inspect is not None:
+            print(describe(flags.inspect, load_artifact(flags.inspect).manifest))
+        else:
+            export(flags)
+    except ValueError as error:
+        if flags.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
