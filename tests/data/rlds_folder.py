@@ -63,13 +63,11 @@ def _tensor(shape, dtype):
 
 def _example(episode) -> bytes:
     """A serialised tf.train.Example: Features is field 1, its map entries field 1 again."""
-    images = episode["image"]
+    images = [_field(1, _png(image)) for image in episode["image"]]
     features = {
         "steps/observation/agent_pos": _floats(episode["agent_pos"]),
         "steps/action": _floats(episode["action"]),
-        "steps/observation/image": _field(
-            1, b"".join(_field(1, _png(i)) for i in episode["image"])
-        ),
+        "steps/observation/image": _field(1, b"".join(images)),
     }
     entries = (_field(1, k.encode()) + _field(2, v) for k, v in features.items())
     return _field(1, b"".join(_field(1, entry) for entry in entries))

@@ -1,10 +1,12 @@
 """Packing: the same bytes whatever interrupts it; reading; each damage is one clear line."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -107,7 +109,8 @@ pack.pack_dataset(source, out, ["agent_pos", "image"], progress=False, shard_byt
 """
 
 
-# "publish" 5: between a shard's data and its description; 13: before meta.json gets its name.
+# Each shard publishes vectors, images, description: "publish" 6 is between the second shard's data
+# and its description, "last" just before meta.json gets its name.
 @pytest.mark.parametrize(("where", "count"), [("add", 4), ("publish", 6), ("publish", "last")])
 def test_kill_and_resume_gives_the_same_bytes(source, packed, tmp_path, where, count):
     expected = contents(packed)
@@ -174,6 +177,26 @@ def test_other_version_and_no_pack(packed, tmp_path):
         open_pack(packed)
     with pytest.raises(ValueError, match=r"no finished pack.*--source"):
         open_pack(tmp_path / "absent")
+
+
+def test_a_second_process_waits_and_opens_the_result(source, packed, tmp_path):
+    out = tmp_path / "contended"
+    out.mkdir()
+    results = []
+
+    def work():
+        results.append(pack_dataset(source, out, NAMES, progress=False).content_hash)
+
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        threads[0].join(0.2)
+        assert not results
+    for thread in threads:
+        thread.join(20)
+    assert results == [open_pack(packed).content_hash] * 2
 
 
 def test_bad_requests(source, packed, tmp_path):
