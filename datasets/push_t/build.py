@@ -4,7 +4,7 @@ Example:
     python datasets/push_t/build.py --replay pusht_cchi_v7_replay.zarr --out ~/rlds
 
 Writes OUT/push_t/1.0.0 (29 MB; 22 s on two cores). Without --replay the
-recordings are downloaded from their official address into OUT/downloads/push_t (31 MB).
+recordings are downloaded from their official address into OUT/downloads/push_t.
 """
 
 import argparse
