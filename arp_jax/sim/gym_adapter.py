@@ -1,9 +1,9 @@
-"""The third-party `gym_pusht/PushT-v0` with this library's observation names, units and reset laws.
+"""The third-party `gym_pusht/PushT-v0` with this library's observation names, units and seeds.
 
-In: an integer seed or a raw initial condition, then actions [2] (px). Out: host (numpy) observations,
-reward, done and metrics, as `evaluation.host_rollout` wants them. It exists to score a policy in an
-environment that we did not write; nothing here is jitted, and the physics and the pictures are
-gym-pusht's own. For speed use `arp_jax.sim.push_t.env.PushT`, its twin.
+In: an integer seed or a raw initial condition, then actions [2] (px). Out: host (numpy)
+observations, reward, done and metrics, as `evaluation.host_rollout` wants them. It exists to score
+a policy in an environment that we did not write; nothing here is jitted, and the physics and the
+pictures are gym-pusht's own. For speed use `arp_jax.sim.push_t.env.PushT`, its twin.
 """
 
 import os

@@ -20,7 +20,7 @@ STEPS = 30
 def _actions(initial: np.ndarray, seed: int) -> np.ndarray:
     """Random targets around the block, so that the agent keeps pushing it. [STEPS, 2]"""
     rng = np.random.default_rng(seed)
-    return (initial[2:4] + [0, 45] + rng.normal(0, 60, (STEPS, 2))).clip(20, 490)
+    return np.clip(rng.normal(initial[2:4] + np.array([0, 45]), 60, (STEPS, 2)), 20, 490)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 """Push primitives for Push-T: "go round the block on a circle, then push at a perimeter point".
 
-In: the agent's last target, the block pose and the parameters of a primitive. Out: a way (a polyline with
-two speeds) and the agent targets along it at given control steps. Everything is for one primitive and
-unbatched; the planner vmaps. No physics and no cost: `push_t_planner` rolls the targets out and compares.
+In: the agent's last target, the block pose and the parameters of a primitive. Out: a way (polyline
+with two speeds) and the agent targets along it at given control steps. Everything is for one
+primitive and unbatched; the planner vmaps. No physics and no cost here: `push_t_planner` rolls the
+targets out and compares.
 """
 
-from __future__ import annotations
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ def _perimeter() -> tuple[np.ndarray, np.ndarray]:
         fractions = np.linspace(0.0, 1.0, max(2, int(length // PERIMETER_SPACING)))
         fractions = np.clip(fractions, CORNER_MARGIN / length, 1.0 - CORNER_MARGIN / length)
         points.append(start + fractions[:, None] * edge)
-        normals.append(np.tile([edge[1], -edge[0]] / np.float64(length), (len(fractions), 1)))
+        normals.append(np.tile(np.array([edge[1], -edge[0]]) / length, (len(fractions), 1)))
     return (
         np.concatenate(points).astype(np.float32),
         np.concatenate(normals).astype(np.float32),
@@ -48,9 +49,9 @@ POINTS, NORMALS = _perimeter()
 class Primitive:
     """Parameters of a push; every field is a float32 scalar (or an array of them under vmap).
 
-    contact: index into POINTS (its integer part counts). angle: rad between the inward normal and the
-    push. length: px from touching to the end of the push. speed: px per step while pushing. detour:
-    above 0.8 the agent goes round the longer way.
+    contact: index into POINTS (its integer part counts). angle: rad between the inward normal and
+    the push. length: px from touching to the end of the push. speed: px per step while pushing.
+    detour: above 0.8 the agent goes round the longer way.
     """
 
     contact: Array
@@ -76,7 +77,8 @@ def sample(key: Array, travel_speed: Array) -> Primitive:
 def perturb(key: Array, primitive: Primitive) -> Primitive:
     """A primitive near another one, for the second round of the search."""
     noise = jax.random.normal(key, (4,))
-    return primitive.replace(
+    return dataclasses.replace(
+        primitive,
         contact=jnp.clip(primitive.contact + noise[0], 0.0, len(POINTS) - 0.01),
         angle=primitive.angle + 0.1 * noise[1],
         length=jnp.maximum(primitive.length + 4.0 * noise[2], 0.5),

@@ -1,12 +1,10 @@
-"""Push-T physics on MJX: the planar MuJoCo model `sim/assets/push_t.xml` behind the engine protocol.
+"""Push-T on MJX: the planar MuJoCo model `sim/assets/push_t.xml` behind the engine protocol.
 
 In: a raw initial condition [5] or an action [2] (agent target, px). Out: a small physics pytree and
 the agent position and block pose it stands for. One environment, unbatched: callers vmap and scan.
-This is the cross-check of the analytic engine (median 0.1 px apart over a human demonstration) and the
-proof that the MJX path works; it is slower, and it is not the engine that evaluation uses by default.
+This is the cross-check of the analytic engine (median 0.1 px apart over a human demonstration), and
+the proof that the MJX path works; it is slower, and evaluation uses the analytic one by default.
 """
-
-from __future__ import annotations
 
 import functools
 from importlib import resources
@@ -53,7 +51,7 @@ def _load_mjx() -> tuple[mjx.Model, mjx.Data]:
 
 
 def _block_velocity(physics: MjxPhysics) -> tuple[Array, Array]:
-    """Velocity [3] that contact forces give the resting block in one substep, and the solver's qacc."""
+    """Velocity [3] that contacts give the resting block in one substep, and the solver's qacc."""
     model, data = _load_mjx()
     data = data.replace(qpos=physics.qpos, qvel=physics.qvel, qacc_warmstart=physics.warmstart)
     acceleration = mjx.forward(model, data).qacc
@@ -61,9 +59,9 @@ def _block_velocity(physics: MjxPhysics) -> tuple[Array, Array]:
 
 
 def _substep(physics: MjxPhysics, target: Array) -> MjxPhysics:
-    # The public engine moves bodies first and resolves contacts last, so that a contact displaces the
-    # block one substep later. Resolving first with the velocities of the previous substep is the same
-    # sequence, and needs no contact solution at reset.
+    # The public engine moves bodies first and resolves contacts last, so that a contact displaces
+    # the block one substep later. Resolving first, with the velocities of the previous substep, is
+    # the same sequence and needs no contact solution at reset.
     block_velocity, acceleration = _block_velocity(physics)
     agent, velocity = physics.qpos[AGENT], physics.qvel[AGENT]
     pull = geometry.AGENT_STIFFNESS * (target - agent) - geometry.AGENT_DAMPING * velocity
