@@ -14,6 +14,7 @@ import numpy as np
 from arp_jax.interop.torch_state import (
     Report,
     Rule,
+    as_is,
     conv_kernel,
     convert,
     feature_map,
@@ -21,7 +22,7 @@ from arp_jax.interop.torch_state import (
     linear_kernel,
 )
 from arp_jax.models.chunk_transformer import ArpConfig, ChunkTransformer, LayerConfig
-from arp_jax.models.tokens import TokenType
+from arp_jax.models.tokens import TokenType, freeze_options
 
 # Tensors that carry nothing: frequencies are recomputed, the counter is not used.
 IGNORED_SUFFIXES = ("div_term", "num_batches_tracked", "_dummy_variable")
@@ -55,9 +56,9 @@ def _token(token: Mapping[str, Any]) -> TokenType:
         dict_sizes=tuple(token.get("dict_sizes", (1,))),
         bounds=None if bounds is None else tuple(bounds),
         embedding=token.get("embedding", "discrete"),
-        embedding_options=token.get("embedding_kwargs") or {},
+        embedding_options=freeze_options(token.get("embedding_kwargs") or {}),
         predictor=token.get("predictor", "class"),
-        predictor_options=token.get("predictor_kwargs") or {},
+        predictor_options=freeze_options(token.get("predictor_kwargs") or {}),
     )
 
 
@@ -83,9 +84,8 @@ def _pair(
 ) -> Iterator[Rule]:
     """Rules for ``<torch_name>.weight`` and ``.bias`` of a linear, conv or norm layer."""
     weight = "scale" if kind == "norm" else "kernel"
-    layouts = {"linear": linear_kernel, "conv": conv_kernel}
-    extra = {"layout": layouts[kind]} if kind in layouts else {}
-    yield Rule(f"{torch_name}.weight", (*path, weight), index=index, **extra)
+    layout = {"linear": linear_kernel, "conv": conv_kernel, "norm": as_is}[kind]
+    yield Rule(f"{torch_name}.weight", (*path, weight), layout, index)
     yield Rule(f"{torch_name}.bias", (*path, "bias"), index=index)
 
 
@@ -107,9 +107,13 @@ def _layer_rules(config: ArpConfig) -> Iterator[Rule]:
     for s, (layer, depth) in enumerate(config.stacks()):
         for k in range(depth):
             block, path = f"blocks.{number}", (f"stacks_{s}", "layers")
-            linear = {"attn.c_attn": ("attention", "qkv"), "attn.c_proj": ("attention", "out"),
-                      "mlp.fc1": ("mlp", "fc1"), "mlp.fc2": ("mlp", "fc2")}
-            norms = {}
+            linear: dict[str, tuple[str, ...]] = {
+                "attn.c_attn": ("attention", "qkv"),
+                "attn.c_proj": ("attention", "out"),
+                "mlp.fc1": ("mlp", "fc1"),
+                "mlp.fc2": ("mlp", "fc2"),
+            }
+            norms: dict[str, str] = {}
             if not layer.adaln:
                 norms |= {"ln_attn": "norm_attention", "ln_mlp": "norm_mlp"}
             if layer.condition_on:
@@ -217,5 +221,5 @@ def convert_arp(
 
 
 def by_torch_name(tree: Mapping[str, Any], config: ArpConfig) -> dict[str, np.ndarray]:
-    """Leaves of a parameter-shaped tree (e.g. gradients) under their published names, our layout."""
+    """Leaves of a parameter-shaped tree (also gradients) by published name, in our layout."""
     return {rule.torch_name: np.asarray(leaf(tree, rule)) for rule in parameter_rules(config)}

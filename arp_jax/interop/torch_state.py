@@ -35,16 +35,14 @@ def feature_map(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rule:
-    """Tensor ``torch_name`` goes to leaf ``path``, row ``index`` of its leading axis if given.
-
-    ``rows`` is the size of that leading axis (layers stacked for a scan).
+    """Tensor ``torch_name`` goes to leaf ``path``, row ``index`` of its leading axis if given
+    (layers stacked for a scan).
     """
 
     torch_name: str
     path: tuple[str, ...]
     layout: Layout = as_is
     index: int | None = None
-    rows: int | None = None
 
 
 @dataclass
@@ -75,9 +73,10 @@ class Report:
 
 def leaf(tree: Mapping[str, Any], rule: Rule) -> Any:
     """The array in ``tree`` (ours: parameters or gradients) that ``rule`` is about."""
+    node: Any = tree
     for key in rule.path:
-        tree = tree[key]
-    return tree if rule.index is None else tree[rule.index]
+        node = node[key]
+    return node if rule.index is None else node[rule.index]
 
 
 def convert(

@@ -1,1 +1,1 @@
-"""Networks in flax.linen: parameters in, arrays out; no training loop, no data reading, no units."""
+"""Networks in flax.linen: parameters in, arrays out; no training loop, no data, no units."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from arp_jax.models.chunk_transformer import ArpConfig
+    from arp_jax.models.arp_config import ArpConfig
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ChunkSchedule:
             raise ValueError("ChunkSchedule: token_ids is empty; give at least one token")
         if len(self.token_ids) != len(self.chunk_ids):
             raise ValueError(
-                f"ChunkSchedule: {len(self.token_ids)} token_ids but {len(self.chunk_ids)} chunk_ids"
+                f"ChunkSchedule: {len(self.token_ids)} token_ids, {len(self.chunk_ids)} chunk_ids"
             )
         steps = np.diff(np.asarray((-1, *self.chunk_ids)))
         if steps[0] != 1 or ((steps != 0) & (steps != 1)).any():

@@ -1,12 +1,12 @@
 """ARP: one transformer over action tokens, trained on all chunks at once by two streams.
 
-In: values [B, L, D] of a sequence laid out by a static ``ChunkSchedule``, and named contexts (visual
-tokens, feature maps, label maps). Out: one loss per predicted token type, log-likelihoods, or the
-streams themselves. Drawing sequences is ``generate``; units, images and data are the policy's.
+In: values [B, L, D] of a sequence laid out by a static ``ChunkSchedule``, and named contexts
+(visual tokens, feature maps, label maps). Out: one loss per predicted token type,
+log-likelihoods, or the streams themselves. Drawing sequences is ``generate``; units, images and
+data are the policy's.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arp_jax.models.arp_config import ArpConfig
 from arp_jax.models.chunk_schedule import ChunkSchedule, relative_index, schedule_mask
 from arp_jax.models.heads import ClassHead, GaussianHead, Head
 from arp_jax.models.heatmap_head import HeatmapHead
@@ -33,57 +34,6 @@ from arp_jax.models.transformer_block import (
 )
 
 __all__ = ["ArpConfig", "ChunkTransformer", "LayerConfig"]
-
-
-@dataclass(frozen=True)
-class ArpConfig:
-    """Static description of a model; a token type's id is its place in ``tokens``."""
-
-    embed_dim: int
-    max_seq_len: int
-    max_chunk_size: int
-    tokens: tuple[TokenType, ...]
-    layers: tuple[LayerConfig, ...] = field(default=())
-    embed_dropout: float = 0.1
-    layer_norm_every_block: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tokens", tuple(self.tokens))
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not self.tokens or not self.layers:
-            raise ValueError("ArpConfig: give at least one token type and one layer")
-        names = [t.name for t in self.tokens]
-        if len(set(names)) != len(names):
-            raise ValueError(f"ArpConfig: token names must be unique, found {names}")
-        for layer in self.layers:
-            if self.embed_dim % layer.heads:
-                raise ValueError(
-                    f"ArpConfig: embed_dim {self.embed_dim} is not divisible by {layer.heads} heads"
-                )
-        if self.embed_dim % 4 and any(t.embedding == "position_2d" for t in self.tokens):
-            raise ValueError(f"ArpConfig: position_2d needs embed_dim % 4 == 0 ({self.embed_dim})")
-
-    def token_id(self, name: str) -> int:
-        """Id of the token type called ``name``; ValueError lists the known names."""
-        names = [t.name for t in self.tokens]
-        if name not in names:
-            raise ValueError(f"ArpConfig: no token type {name!r}; known: {names}")
-        return names.index(name)
-
-    @property
-    def width(self) -> int:
-        """Largest token dim: the least D a values array [B, L, D] may have."""
-        return max(t.dim for t in self.tokens)
-
-    def stacks(self) -> tuple[tuple[LayerConfig, int], ...]:
-        """Runs of consecutive equal layers as (layer, depth)."""
-        runs: list[tuple[LayerConfig, int]] = []
-        for layer in self.layers:
-            if runs and runs[-1][0] == layer:
-                runs[-1] = (layer, runs[-1][1] + 1)
-            else:
-                runs.append((layer, 1))
-        return tuple(runs)
 
 
 class ChunkTransformer(nn.Module):
@@ -189,15 +139,16 @@ class ChunkTransformer(nn.Module):
         """Keys and values of the observation for every stack: computed once per observation."""
         found: list[jax.Array | None] = []
         for stack, (layer, _) in zip(self.stacks, self.config.stacks(), strict=True):
-            context = contexts.get(layer.condition_on) if layer.condition_on else None
-            if layer.condition_on and layer.condition_on not in contexts and _runs(
-                layer, layer_match
-            ):
-                required_context(contexts, layer.condition_on, f"layer {layer.name!r}")
-            skip = context is None or not _runs(layer, layer_match)
-            if not skip and context.ndim == 4:  # a map is attended to as its cells
+            name = layer.condition_on
+            if not name or not _runs(layer, layer_match):
+                found.append(None)
+                continue
+            if name not in contexts:  # None is allowed, but only when it is said
+                required_context(contexts, name, f"layer {layer.name!r}")
+            context = contexts[name]
+            if context is not None and context.ndim == 4:  # a map is attended to as its cells
                 context = context.reshape(context.shape[0], -1, context.shape[-1])
-            found.append(None if skip else stack.keys_values(context))
+            found.append(None if context is None else stack.keys_values(context))
         return tuple(found)
 
     def run_layers(
@@ -285,7 +236,7 @@ class ChunkTransformer(nn.Module):
         rows, _ = self.run_layers(
             rows, context_kv, None, mask, schedule.layer_match, train
         )
-        out = {
+        out: dict[str, Any] = {
             "codes": codes, "value_in": value_in, "query_in": query_in,
             "value_out": rows[:, : len(value_rows)], "query_out": rows[:, len(value_rows) :],
             "predictions": {}, "labels": {}, "positions": {}, "batch_statistics": {},
@@ -332,7 +283,8 @@ class ChunkTransformer(nn.Module):
         own = values if token.predictor == "gmm" else out["codes"]
         label = own[:, positions, : token.dim]
         label_name = token.predictor_option("label_name")
-        single_gaussian = token.predictor == "gmm" and self.heads[name].components == 1
+        # Published single Gaussians ignore label_name: their label is the sequence's own value.
+        single_gaussian = token.predictor == "gmm" and token.predictor_option("num_latents", 1) == 1
         if labels is not None and name in labels:
             label = labels[name]
         elif label_name is not None and not single_gaussian:
@@ -417,13 +369,3 @@ class ChunkTransformer(nn.Module):
 def _runs(layer: LayerConfig, layer_match: str | None) -> bool:
     return layer_match is None or layer_match in layer.name
 
-
-def without_dropout(config: ArpConfig) -> ArpConfig:
-    """``config`` with every dropout rate 0."""
-    zero = {
-        name: 0.0
-        for name in ("mlp_dropout", "attention_dropout", "residual_dropout",
-                     "cross_attention_dropout", "cross_residual_dropout")
-    }
-    layers = tuple(replace(layer, **zero) for layer in config.layers)
-    return replace(config, layers=layers, embed_dropout=0.0)

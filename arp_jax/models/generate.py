@@ -154,7 +154,7 @@ class _Decoder:
     ) -> None:
         self.model, self.schedule, self.contexts = model, schedule, contexts
         self.mask = schedule_mask(schedule)
-        batch, self.filled, width = prompt.shape
+        _, self.filled, width = prompt.shape
         self.width = max(width, max(model.config.tokens[t].dim for t in schedule.token_ids))
         prompt_ids = schedule.token_ids[: self.filled]
         codes = encode_values(prompt, prompt_ids, model.config.tokens)
@@ -247,8 +247,10 @@ class _Decoder:
         )
         self._extend_caches(kept, len(fresh))
         hidden = out[:, len(fresh) :]
-        step = {"chunk": chunk, "fresh": tuple(fresh), "rows_in": rows, "rows_out": out}
-        step["predictions"], step["places"] = {}, {}
+        step: dict[str, Any] = {
+            "chunk": chunk, "fresh": tuple(fresh), "rows_in": rows, "rows_out": out,
+            "predictions": {}, "places": {},
+        }
         for token_id in sorted({schedule.token_ids[i] for i in positions}):
             token = model.config.tokens[token_id]
             places = [k for k, i in enumerate(positions) if schedule.token_ids[i] == token_id]
@@ -268,14 +270,11 @@ class _Decoder:
         self.cached = self.filled
         if fresh == 0:
             return
-        new = [None if kv is None else tuple(part[:, :, :fresh] for part in kv) for kv in kept]
-        if self.caches is not None:
-            new = [
-                None if old is None or kv is None
-                else tuple(jnp.concatenate(pair, axis=2) for pair in zip(old, kv, strict=True))
-                for old, kv in zip(self.caches, new, strict=True)
-            ]
-        self.caches = tuple(new)
+        old = (None,) * len(kept) if self.caches is None else self.caches
+        self.caches = tuple(
+            None if kv is None else _appended(past, (kv[0][:, :, :fresh], kv[1][:, :, :fresh]))
+            for past, kv in zip(old, kept, strict=True)
+        )
 
     def _pick(
         self,
@@ -312,3 +311,10 @@ class _Decoder:
             for k, place in enumerate(step["places"][name]):
                 found[place] = raw[:, k]
         return found
+
+
+def _appended(past: KeysValues | None, new: KeysValues) -> KeysValues:
+    """Keys and values [n, B, M, H, d] with new ones after them."""
+    if past is None:
+        return new
+    return jnp.concatenate([past[0], new[0]], axis=2), jnp.concatenate([past[1], new[1]], axis=2)

@@ -37,8 +37,8 @@ class Sampling:
         sample: draw; False takes the mode (most likely class or pixel, mean of a Gaussian).
         temperature: > 0; the density is raised to 1 / temperature (logits are divided by it, a
             standard deviation is multiplied by its square root).
-        mixture: value of a mixture when ``sample`` is False: "mean" (the mixture mean, as published)
-            or "mode" (mean of the likeliest component).
+        mixture: value of a mixture when ``sample`` is False: "mean" (of the whole mixture, as
+            published) or "mode" (mean of the likeliest component).
     """
 
     sample: bool = False
@@ -76,12 +76,18 @@ class Head(Protocol):
         """A value of each token [B, N, dim]."""
 
 
-def categorical(
-    logits: jax.Array, rng: jax.Array | None, sampling: Sampling
-) -> jax.Array:
+def required_key(rng: jax.Array | None) -> jax.Array:
+    """``rng``; ValueError if it is None, because drawing needs a key."""
+    if rng is None:
+        raise ValueError("sampling needs an rng key, found None")
+    return rng
+
+
+def categorical(logits: jax.Array, rng: jax.Array | None, sampling: Sampling) -> jax.Array:
     """Index [...] picked from logits [..., K]: argmax, or a draw at the given temperature."""
     if not sampling.sample:
         return jnp.argmax(logits, axis=-1)
+    rng = required_key(rng)
     return jax.random.categorical(rng, logits / sampling.temperature, axis=-1)
 
 
@@ -124,7 +130,7 @@ class ClassHead(nn.Module):
     def log_prob(self, raw: jax.Array, label: jax.Array) -> jax.Array:
         """Sum over dimensions of log p(label)."""
         index = label.astype(jnp.int32)
-        total = 0.0
+        total = jnp.zeros(index.shape[:-1], jnp.float32)
         for j, logits in enumerate(self.per_dim(raw)):
             chosen = jnp.take_along_axis(nn.log_softmax(logits), index[..., j : j + 1], axis=-1)
             total = total + chosen[..., 0]
@@ -212,8 +218,8 @@ class GaussianHead(nn.Module):
     def log_prob(self, raw: jax.Array, label: jax.Array, low_variance: bool = False) -> jax.Array:
         """Log-density summed over dimensions, with constants, no floor.
 
-        ``low_variance`` replaces the learned deviations by 1e-5 |mean| (at least 1e-10): the density
-        a low-variance mixture is *sampled* from.
+        ``low_variance`` replaces the learned deviations by 1e-5 |mean| (at least 1e-10): the
+        density a low-variance mixture is *sampled* from.
         """
         logits, mean, log_variance = self.parts(raw)
         std = jnp.exp(0.5 * log_variance)
@@ -242,7 +248,7 @@ class GaussianHead(nn.Module):
             if sampling.mixture == "mean" or self.components == 1:
                 return self.mean_and_std(raw)[0]
             return _component(mean, jnp.argmax(logits, axis=-1))
-        choose_rng, noise_rng = jax.random.split(rng)
+        choose_rng, noise_rng = jax.random.split(required_key(rng))
         if self.components == 1:
             if self.low_variance:
                 return mean[..., 0, :]

@@ -1,8 +1,8 @@
 """A two-dimensional heat-map head: a token is a pixel, predicted over the whole picture at once.
 
-In: rows [B, N, C] and a feature map (learned, or a context [G, h, w, C], channels last). Out: logits
-[B, N, h r, w r] over pixels through learned convex upsampling, their cross-entropy, and a picked
-pixel. BatchNorm statistics are arguments and results, never hidden state.
+In: rows [B, N, C] and a feature map (learned, or a context [G, h, w, C], channels last). Out:
+logits [B, N, h r, w r] over pixels through learned convex upsampling, their cross-entropy, and a
+picked pixel. BatchNorm statistics are arguments and results, never hidden state.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ MASK_LOGIT_SCALE = 0.1
 
 
 def _uniform_by_fan_in(fan_in: int) -> nn.initializers.Initializer:
-    """Uniform in +-1/sqrt(fan_in), for kernels and biases (the default of published conv layers)."""
+    """Uniform in +-1/sqrt(fan_in), kernels and biases alike (as published conv layers start)."""
     bound = 1.0 / np.sqrt(fan_in)
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -56,8 +56,8 @@ def convex_upsample(low: jax.Array, mask_logits: jax.Array, ratio: int) -> jax.A
         mask_logits: [M, h, w, 9 * ratio^2], the 9 neighbours (row-major, zero padding) outermost.
 
     Returns:
-        [M, h ratio, w ratio, O]: pixel (y ratio + u, x ratio + v) is the softmax-weighted sum of the
-        neighbours of cell (y, x), with weights of its own.
+        [M, h ratio, w ratio, O]: pixel (y ratio + u, x ratio + v) is the softmax-weighted sum of
+        the neighbours of cell (y, x), with weights of its own.
     """
     rows, height, width, outputs = low.shape
     logits = mask_logits.reshape(rows, height, width, 9, ratio * ratio).astype(jnp.float32)

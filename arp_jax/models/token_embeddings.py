@@ -81,10 +81,8 @@ def sample_feature_grid(
     weights = inside[..., None] / (distance + 1e-10)
     total = weights.sum(-1, keepdims=True)
     weights = weights / jnp.where(total == 0, 1.0, total)
-    if token_format == "xy":
-        flat = corners_1 * width + corners_0
-    else:
-        flat = corners_0 * width + corners_1
+    row, column = (corners_1, corners_0) if token_format == "xy" else (corners_0, corners_1)
+    flat = row * width + column
     cells = features.reshape(groups, height * width, channels)
     index = flat.astype(jnp.int32).reshape(groups, -1)
     corners = jnp.take_along_axis(cells, index[..., None], axis=1)
@@ -124,10 +122,11 @@ class ValueEmbedding(nn.Module):
         rows = codes.astype(jnp.int32)
         if token.embeds_from_context:
             return self._from_context(rows[..., 0], contexts)
-        return sum(jnp.take(table, rows[..., j], axis=0) for j, table in enumerate(self.tables))
+        found = [jnp.take(table, rows[..., j], axis=0) for j, table in enumerate(self.tables)]
+        return sum(found[1:], start=found[0])
 
     def _from_context(self, rows: jax.Array, contexts: Contexts) -> jax.Array:
-        name = self.token.embeds_from_context
+        name = str(self.token.embeds_from_context)
         table = required_context(contexts, name, f"token type {self.token.name!r}")
         if table.ndim == 2:  # [K, C], shared by the batch
             return jnp.take(table, rows, axis=0)

@@ -27,7 +27,7 @@ def freeze_options(options: Mapping[str, Any] | Options) -> Options:
 
 @dataclass(frozen=True)
 class TokenType:
-    """One kind of token (Zhang et al. 2024, section 3); its id is its place in ``ArpConfig.tokens``.
+    """One kind of token (Zhang et al. 2024, section 3); its id is its place in the token table.
 
     Attributes:
         name: unique; used in loss names and in error messages.
@@ -62,11 +62,11 @@ class TokenType:
             raise ValueError(f"{where}: embedding {self.embedding!r} is not one of {EMBEDDINGS}")
         if not self.is_control and self.predictor not in PREDICTORS:
             raise ValueError(f"{where}: predictor {self.predictor!r} is not one of {PREDICTORS}")
-        if self.embedding == "discrete" and not self.embeds_from_context:
-            if len(self.dict_sizes) != self.dim:
-                raise ValueError(
-                    f"{where}: dict_sizes has {len(self.dict_sizes)} entries, dim is {self.dim}"
-                )
+        has_tables = self.embedding == "discrete" and not self.embeds_from_context
+        if has_tables and len(self.dict_sizes) != self.dim:
+            raise ValueError(
+                f"{where}: dict_sizes has {len(self.dict_sizes)} entries, dim is {self.dim}"
+            )
         if self.embeds_from_context and self.dim != 1:
             raise ValueError(f"{where}: embed_from needs dim 1, found dim {self.dim}")
         if self.is_binned:
@@ -75,9 +75,9 @@ class TokenType:
 
     def _check_bins(self, where: str) -> None:
         if self.bounds is None or len(self.bounds) != 2 * self.dim:
-            raise ValueError(f"{where}: binning needs bounds = (min, max) for each of {self.dim} dims")
+            raise ValueError(f"{where}: binning needs bounds = (min, max) per dim ({self.dim})")
         if any(high <= low for low, high in zip(self.bounds[::2], self.bounds[1::2], strict=True)):
-            raise ValueError(f"{where}: every upper bound must exceed its lower bound: {self.bounds}")
+            raise ValueError(f"{where}: upper bounds must exceed lower ones: {self.bounds}")
         if min(self.dict_sizes) < 2:
             raise ValueError(f"{where}: binning needs at least 2 bins, found {self.dict_sizes}")
 
