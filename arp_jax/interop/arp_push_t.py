@@ -1,57 +1,99 @@
 """Published Push-T checkpoints of ARP: a torch state dict in, `ArpPolicy` parameters out.
 
 The image encoder is mapped here; the `policy.*` part goes through `interop/arp.py`. The state dict
-is a plain mapping from key to numpy array (no pickle, no torch). Tensors that the publisher's
-encoder registers a second time under `nets.*` are read once, from `backbone` and `pool`.
+is a plain mapping from name to numpy array (no pickle, no torch). Tensors that the publisher's
+encoder registers a second time under `nets.0` and `nets.1` are read once, from `backbone` and
+`pool`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-State = Mapping[str, np.ndarray]
+from arp_jax.interop.arp import convert_arp
+from arp_jax.interop.torch_state import Report, Rule, conv_kernel, convert, linear_kernel
+from arp_jax.models.observation_encoder import ImageEncoder
+from arp_jax.models.resnet import STAGE_BLOCKS
+from arp_jax.policies.arp import ArpPolicy
 
-_IMAGE = "obs_encoder.obs_nets.image"
+IMAGE_ENCODER = "obs_encoder.obs_nets.image"
+HEAD_PREFIX = "policy."
+
+# Second names of tensors, constants (coordinates, temperature 1.0) and an empty placeholder.
+_IGNORED = re.compile(
+    rf"{re.escape(IMAGE_ENCODER)}\.nets\.[01]\..*|.*\.(pos_x|pos_y|temperature)|_dummy_variable"
+)
 
 
-def convert_encoder(state: State, stage_blocks: tuple[int, ...] = (2, 2, 2, 2)) -> dict[str, Any]:
-    """Parameters of `models.observation_encoder.ImageEncoder` from the published state dict."""
-    trunk = {
-        "stem_conv": _conv(state, f"{_IMAGE}.backbone.nets.0"),
-        "stem_norm": _norm(state, f"{_IMAGE}.backbone.nets.1"),
-    }
-    for stage, blocks in enumerate(stage_blocks):
+def convert_push_t(
+    state: Mapping[str, np.ndarray], policy: ArpPolicy
+) -> tuple[dict[str, Any], Report]:
+    """Published state dict -> (parameters of `policy`, report of every tensor).
+
+    Nothing is raised for a partial match; `report.raise_if_incomplete(file)` refuses it.
+
+    Raises:
+        ValueError: the policy has no image encoder, so no published weights fit it.
+    """
+    if not isinstance(policy.encoder, ImageEncoder):
+        raise ValueError("published Push-T weights need policy.encoder 'image', found 'state'")
+    head = {k.removeprefix(HEAD_PREFIX): v for k, v in state.items() if k.startswith(HEAD_PREFIX)}
+    rest = {k: v for k, v in state.items() if not k.startswith(HEAD_PREFIX)}
+    transformer, _, head_report = convert_arp(head, policy.transformer.config)
+
+    height, width = policy.config.crop
+    frame = jax.ShapeDtypeStruct((1, 1, height, width, 3), jnp.float32)
+    template = jax.eval_shape(policy.encoder.init, jax.random.key(0), frame)["params"]
+    rules = encoder_rules(policy.encoder)
+    encoder, report = convert(rest, rules, template, lambda name: bool(_IGNORED.fullmatch(name)))
+
+    report.used += [HEAD_PREFIX + name for name in head_report.used]
+    report.unused += [HEAD_PREFIX + name for name in head_report.unused]
+    report.ignored += [HEAD_PREFIX + name for name in head_report.ignored]
+    report.missing += [HEAD_PREFIX + name for name in head_report.missing]
+    report.misshaped += [(HEAD_PREFIX + n, found, want) for n, found, want in head_report.misshaped]
+    return {"encoder": encoder, "transformer": transformer}, report
+
+
+def encoder_rules(encoder: ImageEncoder) -> list[Rule]:
+    """One rule per tensor of the published image encoder."""
+    trunk = f"{IMAGE_ENCODER}.backbone.nets"
+    rules = [
+        *_layer(f"{trunk}.0", ("trunk", "stem_conv"), "conv", bias=False),
+        *_layer(f"{trunk}.1", ("trunk", "stem_norm"), "norm"),
+        *_layer(f"{IMAGE_ENCODER}.pool.nets", ("keypoint_conv",), "conv"),
+        *_layer(f"{IMAGE_ENCODER}.nets.3", ("feature_dense",), "linear"),
+        *_layer("obs_feat_linear", ("token_dense",), "linear"),
+    ]
+    for stage, blocks in enumerate(STAGE_BLOCKS[encoder.depth]):
         for block in range(blocks):
-            # torchvision's trunk as a list: 0 conv, 1 norm, 2 relu, 3 max-pool, 4.. stages.
-            key = f"{_IMAGE}.backbone.nets.{stage + 4}.{block}"
-            trunk[f"stages_{stage}_{block}"] = _block(state, key)
-    return {
-        "trunk": trunk,
-        "keypoint_conv": _conv(state, f"{_IMAGE}.pool.nets"),
-        "feature_dense": _dense(state, f"{_IMAGE}.nets.3"),
-        "token_dense": _dense(state, "obs_feat_linear"),
-    }
+            # The trunk as a list: 0 conv, 1 norm, 2 relu, 3 max-pool, 4 and on the stages.
+            name = f"{trunk}.{stage + 4}.{block}"
+            has_projection = stage > 0 and block == 0
+            rules += _block(name, ("trunk", f"stages_{stage}_{block}"), has_projection)
+    return rules
 
 
-def _block(state: State, key: str) -> dict[str, Any]:
-    params = {
-        "conv1": _conv(state, f"{key}.conv1"),
-        "norm1": _norm(state, f"{key}.bn1"),
-        "conv2": _conv(state, f"{key}.conv2"),
-        "norm2": _norm(state, f"{key}.bn2"),
-    }
-    if f"{key}.downsample.0.weight" in state:
-        params["skip_conv"] = _conv(state, f"{key}.downsample.0")
-        params["skip_norm"] = _norm(state, f"{key}.downsample.1")
-    return params
+def _block(name: str, path: tuple[str, ...], has_projection: bool) -> Iterator[Rule]:
+    for number in (1, 2):
+        yield from _layer(f"{name}.conv{number}", (*path, f"conv{number}"), "conv", bias=False)
+        yield from _layer(f"{name}.bn{number}", (*path, f"norm{number}"), "norm")
+    if has_projection:
+        yield from _layer(f"{name}.downsample.0", (*path, "skip_conv"), "conv", bias=False)
+        yield from _layer(f"{name}.downsample.1", (*path, "skip_norm"), "norm")
 
 
-def _conv(s,k):
-    p={"kernel": np.transpose(s[k+".weight"],(2,3,1,0))}
-    if k+".bias" in s: p["bias"]=s[k+".bias"]
-    return p
-def _dense(s,k): return {"kernel": s[k+".weight"].T, "bias": s[k+".bias"]}
-def _norm(s,k): return {"scale": s[k+".weight"], "bias": s[k+".bias"]}
+def _layer(name: str, path: tuple[str, ...], kind: str, bias: bool = True) -> Iterator[Rule]:
+    if kind == "norm":
+        yield Rule(f"{name}.weight", (*path, "scale"))
+    else:
+        layout = conv_kernel if kind == "conv" else linear_kernel
+        yield Rule(f"{name}.weight", (*path, "kernel"), layout)
+    if bias:
+        yield Rule(f"{name}.bias", (*path, "bias"))
