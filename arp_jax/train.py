@@ -29,6 +29,7 @@ from arp_jax.data.prefetch import prefetch
 from arp_jax.policies.base import Batch, Metrics, build_policy
 from arp_jax.training import preemption, run_dir, sharding
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle
+from arp_jax.training.command_line import parse_flags
 from arp_jax.training.inputs import SYNTHETIC, Inputs, open_inputs, validation_positions
 from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
 from arp_jax.training.optim import make_optimizer, make_schedule
@@ -64,11 +65,11 @@ class Run:
 
 def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int:
     """The whole run; returns the exit status."""
-    # 1. Run directory
+    # 1. Run directory: nothing of another run is touched
     sharding.initialize_distributed()
     first = jax.process_index() == 0
     if first:
-        start_folder(config, folder, resume, overwrite)
+        prepare_folder(config, folder, resume, overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("run directory")
     say = print if first else lambda *_: None
@@ -87,10 +88,12 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     policy = build_policy(config.policy["name"], config.policy, inputs.spec)
     tx = make_optimizer(config.optim, config.train.steps)
 
-    # 5. State: its shapes give the shardings; then fresh or restored
+    # 5. State: its shapes give the shardings; then fresh or restored. From here on RUN is a run
     store = CheckpointStore(folder, config.train.keep, config.train.keep_every)
     state, shardings = make_state(policy, tx, config, mesh, inputs, store, resume)
     start = int(state.step)
+    if first:
+        run_dir.write_run_files(folder, config.plain, resume)
     say(f"parameters: {sum(x.size for x in jax.tree.leaves(state.params)):,}, at step {start}")
 
     # 6. Update: one program, compiled before the clock starts
@@ -168,14 +171,13 @@ def loop(run: Run, start: int) -> int:
     return 0
 
 
-def start_folder(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> None:
-    """Checks, clears when asked, and describes the run directory."""
+def prepare_folder(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> None:
+    """Checks the run directory, clears it when asked, writes synthetic episodes when asked."""
     run_dir.check_start(folder, resume, overwrite)
     if resume:
         run_dir.check_same_config(run_dir.read_config(folder), config.plain, folder)
     elif overwrite:
         run_dir.clear(folder)
-    run_dir.write_run_files(folder, config.plain, resume)
     if config.data.source == SYNTHETIC:
         from arp_jax.data.synthetic import write_synthetic
         from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
@@ -269,7 +271,7 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
-        if CONFIG.value is None or WORKDIR.value is None:
+        if not CONFIG.value or not WORKDIR.value:
             raise ValueError("give --config=configs/NAME.py and --workdir=RUN")
         config = RunConfig.resolve(CONFIG.value.to_dict())
         folder = Path(WORKDIR.value).resolve()
@@ -284,4 +286,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -58,7 +58,7 @@ def write_synthetic(
     return Path(builder.data_dir)
 
 
-class Synthetic(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class Synthetic(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """TFDS builder of the synthetic episodes."""
 
     VERSION = tfds.core.Version("1.0.0")

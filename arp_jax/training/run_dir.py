@@ -68,11 +68,16 @@ def check_start(run_dir: Path, resume: bool, overwrite: bool) -> None:
         return
     if not run_dir.is_dir():
         raise ValueError(f"--workdir {run_dir} is a file; choose a directory")
-    if any(run_dir.iterdir()):
+    if any(not _reusable(path) for path in run_dir.iterdir()):
         raise ValueError(
             f"--workdir {run_dir} is not empty; continue it with --resume, "
             "start anew with --overwrite, or choose another"
         )
+
+
+def _reusable(path: Path) -> bool:
+    """What a start that failed before its first step leaves behind: data, empty folders."""
+    return path.name in ("pack", "synthetic") or (path.is_dir() and not any(path.iterdir()))
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

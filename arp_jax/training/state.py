@@ -108,7 +108,7 @@ def make_update_fn(
     schedule: optax.Schedule | None = None,
     augment: Augment | None = None,
     state_sharding: Any = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> jax.stages.Wrapped:
     """The jitted training step.
 
     Args:
@@ -138,8 +138,9 @@ def make_update_fn(
             metrics["learning_rate"] = schedule(state.step)
         return TrainState(state.step + 1, params, opt_state, ema, state.rng), metrics
 
-    out = {} if state_sharding is None else {"out_shardings": (state_sharding, None)}
-    return jax.jit(update, donate_argnums=0, **out)
+    if state_sharding is None:
+        return jax.jit(update, donate_argnums=0)
+    return jax.jit(update, donate_argnums=0, out_shardings=(state_sharding, None))
 
 
 def make_loss_fn(policy: Policy) -> Callable[[Params, Batch, jax.Array], Metrics]:

@@ -4,83 +4,82 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from arp_jax.training.optim import OptimConfig, make_optimizer
 from arp_jax.training.sharding import (
     check_batch_size,
     initialize_distributed,
     leaf_spec,
     make_mesh,
     shard_batch,
+    state_sharding,
 )
-
-# Trains five steps with the mesh given on the command line and prints losses and placement.
-SCRIPT = """
-import json, sys
-import jax, numpy as np
+from arp_jax.training.state import TrainState, UpdateConfig, init_state, make_update_fn
 from tests.training.conftest import make_batch
 from tests.training.tiny_policy import TinyConfig, TinyPolicy, tiny_spec
-from arp_jax.training import sharding
-from arp_jax.training.optim import OptimConfig, make_optimizer
-from arp_jax.training.state import UpdateConfig, init_state, make_update_fn
-
-data, fsdp, accumulate = map(int, sys.argv[1:])
-policy = TinyPolicy(TinyConfig(width=64, dropout=0.2), tiny_spec())
-tx = make_optimizer(OptimConfig(learning_rate=1e-2, schedule="constant", warmup_steps=0), 5)
-mesh = sharding.make_mesh(data, fsdp)
-init = lambda rng: init_state(policy, tx, rng)
-rng = jax.random.PRNGKey(0)
-shardings = sharding.state_sharding(jax.eval_shape(init, rng), mesh, min_elements=16)
-state = jax.jit(init, out_shardings=shardings)(rng)
-update = make_update_fn(
-    policy, tx, UpdateConfig(accumulate=accumulate), state_sharding=shardings
-)
-losses = []
-for step in range(5):
-    state, metrics = update(state, sharding.shard_batch(make_batch(32, seed=step), mesh))
-    losses.append(float(metrics["loss"]))
-kernel = state.params["hidden"]["kernel"]
-moment = state.opt_state[1].mu["hidden"]["kernel"]
-print(json.dumps({
-    "devices": jax.device_count(), "losses": losses,
-    "kernel": [list(kernel.shape), list(kernel.addressable_shards[0].data.shape)],
-    "moment": list(moment.addressable_shards[0].data.shape),
-    "weight": float(np.abs(np.asarray(kernel)).sum()),
-}))
-"""
 
 
-def train(devices: int, data: int, fsdp: int, accumulate: int = 1) -> dict:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+def train(data: int, fsdp: int, accumulate: int = 1) -> dict[str, Any]:
+    """Five steps of the tiny policy on a mesh over all devices; losses and placement."""
+    policy = TinyPolicy(TinyConfig(width=64, dropout=0.2), tiny_spec())
+    tx = make_optimizer(OptimConfig(learning_rate=1e-2, schedule="constant", warmup_steps=0), 5)
+    mesh = make_mesh(data, fsdp)
+
+    def init(rng: jax.Array) -> TrainState:
+        return init_state(policy, tx, rng)
+
+    rng = jax.random.PRNGKey(0)
+    shardings = state_sharding(jax.eval_shape(init, rng), mesh, min_elements=16)
+    state = jax.jit(init, out_shardings=shardings)(rng)
+    update = make_update_fn(policy, tx, UpdateConfig(accumulate), state_sharding=shardings)
+    losses = []
+    for step in range(5):
+        state, metrics = update(state, shard_batch(make_batch(32, seed=step), mesh))
+        losses.append(float(metrics["loss"]))
+    kernel, moment = (tree["hidden"]["kernel"] for tree in (state.params, state.opt_state[1].mu))
+    return {
+        "losses": losses,
+        "kernel": list(kernel.addressable_shards[0].data.shape),
+        "moment": list(moment.addressable_shards[0].data.shape),
+        "weight": float(np.abs(np.asarray(kernel)).sum()),
+    }
+
+
+MESHES = ((8, 1, 1), (2, 4, 1), (2, 4, 2))
+
+
+def test_eight_devices_train_as_one_does() -> None:
+    code = f"from {__name__} import *; print(json.dumps([train(*mesh) for mesh in MESHES]))"
+    flags = "--xla_force_host_platform_device_count=8"
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(data), str(fsdp), str(accumulate)],
+        [sys.executable, "-c", code],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def test_eight_devices_train_as_one_does() -> None:
-    one = train(1, -1, 1)
-    sharded = train(8, 2, 4, accumulate=2)
-    assert (one["devices"], sharded["devices"]) == (1, 8)
-    # fsdp = 4 cuts the kernel [10, 64] and its Adam moment along the 64.
-    assert sharded["kernel"] == [[10, 64], [10, 16]]
-    assert sharded["moment"] == [10, 16]
-    whole = train(8, 8, 1)
-    assert whole["kernel"] == [[10, 64], [10, 64]]
+    copied, sharded, accumulated = json.loads(result.stdout.splitlines()[-1])
+    one = train(-1, 1)
     for name in ("losses", "weight"):
-        np.testing.assert_allclose(whole[name], one[name], rtol=2e-5)
-    # Micro-batches draw other dropout masks, so only their first losses are close.
-    assert abs(sharded["losses"][0] - one["losses"][0]) < 0.2 * one["losses"][0]
-    np.testing.assert_allclose(train(8, 2, 4)["losses"], one["losses"], rtol=2e-5)
+        np.testing.assert_allclose(copied[name], one[name], rtol=2e-5)
+        np.testing.assert_allclose(sharded[name], one[name], rtol=2e-5)
+    # fsdp = 4 cuts the kernel [10, 64] and its Adam moment along the 64.
+    assert (copied["kernel"], sharded["kernel"], sharded["moment"]) == (
+        [10, 64],
+        [10, 16],
+        [10, 16],
+    )
+    # Micro-batches draw their own dropout masks: equal to the same micro-batches on one device.
+    np.testing.assert_allclose(accumulated["losses"], train(-1, 1, 2)["losses"], rtol=2e-5)
 
 
 @pytest.mark.parametrize(

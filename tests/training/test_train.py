@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 
 from arp_jax import train
 from arp_jax.data.pack import pack_dataset
@@ -195,11 +196,50 @@ def test_wrong_config_is_one_clear_line(
 
 
 def test_unknown_section_is_named(pack_dir: Path, tmp_path: Path) -> None:
-    config = make_config(pack_dir) | {"trian": {}}
-    with pytest.raises(
-        ValueError, match=r"config\.trian is not a config key; did you mean 'train'"
-    ):
-        run(config, tmp_path / "run")
+    message = r"config\.trian is not a config key; did you mean 'train'"
+    with pytest.raises(ValueError, match=message):
+        run(make_config(pack_dir) | {"trian": {}}, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.train.stepz=3"], "--config.train.stepz is not a config key; did you mean"),
+        (["--config.trian.steps=3"], "--config.trian is not a config key; did you mean 'train'"),
+        (["--config=configs/absent.py"], "--config=configs/absent.py: [Errno 2] No such file"),
+        (["--config.train.steps=x"], "flag --config.train.steps=x: invalid literal for int()"),
+        (["--resum"], "Unknown command line flag 'resum'. Did you mean: resume"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--workdir="], "give --config=configs/NAME.py and --workdir=RUN"),
+    ],
+)
+def test_wrong_command_line_is_one_clear_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    saved = flagsaver.save_flag_values()
+    argv = ["train", f"--config={tiny_config.__file__}", f"--workdir={tmp_path}/run", *arguments]
+    monkeypatch.setattr(sys, "argv", argv)  # ml_collections looks there for overrides
+    try:
+        with pytest.raises(SystemExit) as caught:
+            train.main(train.parse_flags(argv))
+    finally:
+        flagsaver.restore_flag_values(saved)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_start_can_be_repeated(pack_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    bad = make_config(pack_dir, optim__weight_decay_groups=(("enocder", 0.0),))
+    with pytest.raises(ValueError, match="'enocder' matches no parameter"):
+        run(bad, folder)
+    assert run(make_config(pack_dir, train__steps=2), folder) == 0
 
 
 def test_a_run_is_never_written_over_by_accident(
