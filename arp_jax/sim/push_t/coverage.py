@@ -65,5 +65,6 @@ def _mean_relu(a: Array, b: Array) -> Array:
     """Mean of max(v, 0) for v running linearly from a to b."""
     crosses = (a >= 0) != (b >= 0)
     high = jnp.maximum(a, b)
-    partly = high * high / (2.0 * jnp.maximum(jnp.abs(a - b), 1e-30))
+    # The unused branch divides by 1, so that its gradient is finite.
+    partly = high * high / (2.0 * jnp.where(crosses, jnp.abs(a - b), 1.0))
     return jnp.where(crosses, partly, (jnp.maximum(a, 0.0) + jnp.maximum(b, 0.0)) / 2.0)
