@@ -8,6 +8,7 @@ none). Order of operations as in Chipmunk 7 `cpSpaceStep`: positions, collision,
 impulses, 10 iterations; the block therefore lags the agent by one substep.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -163,7 +164,8 @@ def substep(physics: Physics) -> Physics:
     ]
     velocity, bias, impulses = _solve(rows)
     agent_impulses = impulses[WALL_SLOTS:]
-    return physics.replace(
+    return dataclasses.replace(
+        physics,
         velocity=velocity,
         bias=bias,
         wall_keys=tuple(c.key for c in walls),
@@ -186,7 +188,8 @@ def _accelerate_agent(physics: Physics, target_x: Array, target_y: Array) -> Phy
         force = geometry.AGENT_STIFFNESS * (target - position) - geometry.AGENT_DAMPING * speed
         return speed + force * geometry.SUBSTEP_SECONDS
 
-    return physics.replace(
+    return dataclasses.replace(
+        physics,
         agent_vx=next_speed(target_x, physics.agent_x, physics.agent_vx),
         agent_vy=next_speed(target_y, physics.agent_y, physics.agent_vy),
     )
@@ -196,7 +199,8 @@ def _move(physics: Physics) -> Physics:
     """Integrates positions with last substep's velocities."""
     dt = geometry.SUBSTEP_SECONDS
     velocity, bias = physics.velocity, physics.bias
-    return physics.replace(
+    return dataclasses.replace(
+        physics,
         agent_x=physics.agent_x + physics.agent_vx * dt,
         agent_y=physics.agent_y + physics.agent_vy * dt,
         x=physics.x + (velocity.x + bias.x) * dt,

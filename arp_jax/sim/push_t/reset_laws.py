@@ -57,10 +57,10 @@ def current_initial_conditions(seeds: Iterable[int]) -> np.ndarray:
     def draw(seed: int) -> list[float]:
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         return [
-            rng.integers(*AGENT_RANGE),
-            rng.integers(*AGENT_RANGE),
-            rng.integers(*BLOCK_RANGE),
-            rng.integers(*BLOCK_RANGE),
+            float(rng.integers(*AGENT_RANGE)),
+            float(rng.integers(*AGENT_RANGE)),
+            float(rng.integers(*BLOCK_RANGE)),
+            float(rng.integers(*BLOCK_RANGE)),
             rng.uniform(-np.pi, np.pi),
         ]
 
