@@ -10,6 +10,7 @@ by SIGTERM or SIGINT after saving (start again with --resume), 1 a loss or gradi
 """
 
 import dataclasses
+import functools
 import sys
 import time
 from collections import deque
@@ -72,7 +73,7 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
         prepare_folder(config, folder, resume, overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("run directory")
-    say = print if first else lambda *_: None
+    say = functools.partial(print, flush=True) if first else lambda *_: None
 
     # 2. Devices
     cache = compile_cache.enable()
@@ -95,6 +96,10 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     if first:
         run_dir.write_run_files(folder, config.plain, resume)
     say(f"parameters: {sum(x.size for x in jax.tree.leaves(state.params)):,}, at step {start}")
+    if start >= config.train.steps:
+        store.close()
+        say(f"nothing to do: raise config.train.steps above {start} to train on")
+        return 0
 
     # 6. Update: one program, compiled before the clock starts
     schedule = make_schedule(config.optim, config.train.steps)
@@ -137,7 +142,7 @@ def loop(run: Run, start: int) -> int:
     run.inputs.train.position = start
     with (
         preemption.Preemption() as stop,
-        prefetch(run.inputs.train, max(run.config.data.prefetch, 1), run.place) as batches,
+        prefetch(run.inputs.train, run.config.data.prefetch, run.place) as batches,
     ):
         progress.interval(start)
         for step in range(start + 1, config.steps + 1):
@@ -258,7 +263,8 @@ def save(run: Run, step: int) -> None:
 def stop_non_finite(run: Run, error: NonFiniteMetric) -> int:
     """Saves the batch that did it; the order of the data is a function of the step."""
     batch = run.inputs.train.batch_at(error.step - 1)
-    path = run.folder / f"non_finite_step_{error.step}.npz"
+    process = f"_process_{jax.process_index()}" if jax.process_count() > 1 else ""
+    path = run.folder / f"non_finite_step_{error.step}{process}.npz"
     np.savez(path, **run_dir.flatten(batch))
     run.writer.write(error.step, "non_finite", {"process": jax.process_index()})
     print(f"error: {error}; its batch is {path}, the last good checkpoint is in {run.store.folder}")

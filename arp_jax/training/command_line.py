@@ -42,7 +42,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except OSError as error:
         path = _value(argv, "config")
         raise ValueError(f"--config={path}: {str(error).splitlines()[-1].strip()}") from error
-    except AttributeError as error:
+    except (AttributeError, KeyError) as error:
         # ml_collections stops before the flag has a value, so the file is read once more.
         file, _, variant = _value(argv, "config").partition(":")
         get_config = runpy.run_path(file)["get_config"]

@@ -55,6 +55,10 @@ class DataConfig:
     prefetch: int = 2
     memory_budget_mb: int = 2048
 
+    def __post_init__(self) -> None:
+        if self.prefetch < 1 or self.memory_budget_mb < 0 or self.max_train_episodes < 0:
+            raise ValueError("prefetch must be >= 1, memory_budget_mb, max_train_episodes >= 0")
+
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import pytest
@@ -73,3 +74,31 @@ def test_absent_services_are_named(
     monkeypatch.setattr(metrics.importlib, "import_module", absent)
     with pytest.raises(ValueError, match=message):
         MetricWriter(tmp_path, config)
+
+
+def test_services_receive_what_the_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple] = []
+    board = SimpleNamespace(
+        add_scalar=lambda *call: calls.append(("board", *call)),
+        close=lambda: calls.append(("board closed",)),
+    )
+    run = SimpleNamespace(
+        log=lambda values, step: calls.append(("wandb", values, step)),
+        finish=lambda: calls.append(("wandb closed",)),
+    )
+    packages = {
+        "tensorboardX": SimpleNamespace(SummaryWriter=lambda folder: board),
+        "wandb": SimpleNamespace(init=lambda **options: run),
+    }
+    monkeypatch.setattr(metrics.importlib, "import_module", packages.__getitem__)
+    writer = MetricWriter(tmp_path, MetricsConfig(tensorboard=True, wandb_project="x"))
+    writer.write(3, "train", {"loss": 0.5})
+    writer.close()
+    assert calls == [
+        ("board", "train/loss", 0.5, 3),
+        ("wandb", {"train/loss": 0.5}, 3),
+        ("board closed",),
+        ("wandb closed",),
+    ]

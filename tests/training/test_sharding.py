@@ -27,9 +27,9 @@ from tests.training.tiny_policy import TinyConfig, TinyPolicy, tiny_spec
 
 
 def train(data: int, fsdp: int, accumulate: int = 1) -> dict[str, Any]:
-    """Five steps of the tiny policy on a mesh over all devices; losses and placement."""
+    """Three steps of the tiny policy on a mesh over all devices; losses and placement."""
     policy = TinyPolicy(TinyConfig(width=64, dropout=0.2), tiny_spec())
-    tx = make_optimizer(OptimConfig(learning_rate=1e-2, schedule="constant", warmup_steps=0), 5)
+    tx = make_optimizer(OptimConfig(learning_rate=1e-2, schedule="constant", warmup_steps=0), 3)
     mesh = make_mesh(data, fsdp)
 
     def init(rng: jax.Array) -> TrainState:
@@ -40,7 +40,7 @@ def train(data: int, fsdp: int, accumulate: int = 1) -> dict[str, Any]:
     state = jax.jit(init, out_shardings=shardings)(rng)
     update = make_update_fn(policy, tx, UpdateConfig(accumulate), state_sharding=shardings)
     losses = []
-    for step in range(5):
+    for step in range(3):
         state, metrics = update(state, shard_batch(make_batch(32, seed=step), mesh))
         losses.append(float(metrics["loss"]))
     kernel, moment = (tree["hidden"]["kernel"] for tree in (state.params, state.opt_state[1].mu))
@@ -52,7 +52,7 @@ def train(data: int, fsdp: int, accumulate: int = 1) -> dict[str, Any]:
     }
 
 
-MESHES = ((8, 1, 1), (2, 4, 1), (2, 4, 2))
+MESHES = ((8, 1, 1), (2, 4, 2))
 
 
 def test_eight_devices_train_as_one_does() -> None:
@@ -67,19 +67,14 @@ def test_eight_devices_train_as_one_does() -> None:
         timeout=120,
     )
     assert result.returncode == 0, result.stderr
-    copied, sharded, accumulated = json.loads(result.stdout.splitlines()[-1])
-    one = train(-1, 1)
-    for name in ("losses", "weight"):
-        np.testing.assert_allclose(copied[name], one[name], rtol=2e-5)
-        np.testing.assert_allclose(sharded[name], one[name], rtol=2e-5)
+    copied, sharded = json.loads(result.stdout.splitlines()[-1])
+    # Micro-batches draw their own dropout masks: each mesh is compared with the same on one device.
+    for found, one in ((copied, train(-1, 1)), (sharded, train(-1, 1, 2))):
+        for name in ("losses", "weight"):
+            np.testing.assert_allclose(found[name], one[name], rtol=2e-5)
     # fsdp = 4 cuts the kernel [10, 64] and its Adam moment along the 64.
-    assert (copied["kernel"], sharded["kernel"], sharded["moment"]) == (
-        [10, 64],
-        [10, 16],
-        [10, 16],
-    )
-    # Micro-batches draw their own dropout masks: equal to the same micro-batches on one device.
-    np.testing.assert_allclose(accumulated["losses"], train(-1, 1, 2)["losses"], rtol=2e-5)
+    assert copied["kernel"] == [10, 64]
+    assert sharded["kernel"] == sharded["moment"] == [10, 16]
 
 
 @pytest.mark.parametrize(

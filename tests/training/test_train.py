@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,13 @@ def test_four_steps_are_two_plus_two(straight: Path, pack_dir: Path, tmp_path: P
     assert run(make_config(pack_dir), folder, resume=True) == 0
     assert_same_run(straight, folder, step=4)
     assert list(rows(folder)) == [1, 2, 3, 4]
+
+
+def test_a_finished_run_says_so(straight: Path, pack_dir: Path, capsys: Any) -> None:
+    before = (straight / metrics.FILE).read_text()
+    assert run(make_config(pack_dir), straight, resume=True) == 0
+    assert "raise config.train.steps above 4" in capsys.readouterr().out
+    assert (straight / metrics.FILE).read_text() == before
 
 
 def test_run_directory(straight: Path, pack_dir: Path) -> None:
@@ -272,3 +280,37 @@ def test_overwrite_removes_only_the_run(pack_dir: Path, tmp_path: Path) -> None:
     assert run(make_config(pack_dir, train__steps=2), folder, overwrite=True) == 0
     assert (folder / "data" / "mine").read_text() == "kept"
     assert load_run(folder).step == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_resume_as_one_does(
+    straight: Path, pack_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    for steps, resume in ((2, False), (4, True)):
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            port = probe.getsockname()[1]
+        launch = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
+        command = [
+            *(sys.executable, str(DRIVER), f"--config={tiny_config.__file__}"),
+            *(f"--workdir={folder}", f"--config.data.source={pack_dir}"),
+            *(f"--config.train.steps={steps}", f"--resume={resume}"),
+        ]
+        processes = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, **launch, "JAX_PROCESS_ID": str(index)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for index in range(2)
+        ]
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+    for kind in ("train", "validation"):
+        one, two = (rows(path, kind) for path in (straight, folder))
+        assert one.keys() == two.keys()
+        for step, row in one.items():
+            np.testing.assert_allclose(two[step]["loss"], row["loss"], rtol=1e-5)
