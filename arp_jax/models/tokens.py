@@ -90,7 +90,7 @@ class TokenType:
         if self.predictor == "class" and len(self.dict_sizes) != self.dim:
             raise ValueError(f"{where}: class head needs one dict size per dim ({self.dim})")
         if self.predictor == "upsample_from_2d_attn" and self.dim != 2:
-            raise ValueError(f"{where}: a heat-map head needs dim 2, found {self.dim}")
+            raise ValueError(f"{where}: heat-map head needs dim 2, found {self.dim}")
 
     @property
     def embeds_from_context(self) -> str | None:
