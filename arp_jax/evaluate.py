@@ -27,6 +27,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from tqdm import tqdm
 
 from arp_jax import compile_cache
@@ -265,6 +266,7 @@ def run_command(flags: argparse.Namespace) -> Path:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     flags = parse(argv)
+    logging.set_verbosity(logging.ERROR)  # Orbax narrates each read
     try:
         run_command(flags)
     except (ValueError, ImportError) as error:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from arp_jax import compile_cache
 from arp_jax.export.artifact import PLATFORMS, ExportSource, write_artifact
 from arp_jax.export.runtime import load_artifact
@@ -82,17 +84,15 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
     """What an artifact is, in a few lines."""
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     parity, latency = manifest["parity"], manifest["latency"]
-    observation = ", ".join(
-        f"{name} {entry['dtype']} {entry['shape']}".replace("'", "")
-        for name, entry in manifest["signature"]["observation"].items()
-    )
-    action = manifest["signature"]["action"]
+    seen = manifest["signature"]["observation"]
+    observation = ", ".join(f"{name} {_array(entry)}" for name, entry in seen.items())
     rows = {
         "artifact": f"{folder} ({size / 1e6:.1f} MB, format {manifest['format_version']})",
         "policy": f"{manifest['policy']}, {manifest['parameter_count']:,} parameters",
         "from": ", ".join(f"{k} {v}" for k, v in manifest["provenance"].items()),
         "sees": observation,
-        "commands": f"{action['dtype']} {action['shape']} {manifest['spec']['action']['unit']}",
+        "commands": f"{_array(manifest['signature']['action'])} "
+        f"{manifest['spec']['action']['unit']}",
         "platforms": ", ".join(manifest["platforms"]),
         "parity": f"{parity['max_difference']:.1e} {parity['unit']} "
         f"({parity['observations']} observations, limit {parity['tolerance']:.0e})",
@@ -102,9 +102,15 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
     return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
 
 
+def _array(entry: dict[str, Any]) -> str:
+    """E.g. "float32 [b, 2, 16]"."""
+    return f"{entry['dtype']} [{', '.join(str(size) for size in entry['shape'])}]"
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     flags = parse(argv)
+    logging.set_verbosity(logging.ERROR)  # Orbax narrates each read
     compile_cache.enable()
     try:
         if flags.inspect is not None:
