@@ -96,8 +96,8 @@ class CheckpointStore:
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep or None,
                 keep_period=keep_every or None,
+                # Orbax's own read_only only adds warnings: nothing is deleted without a save.
                 create=not read_only,
-                read_only=read_only,
                 cleanup_tmp_directories=not read_only,
                 enable_async_checkpointing=not read_only,
             ),
