@@ -79,22 +79,19 @@ def test_valid_mask_and_empty_types(params: dict[str, Any]) -> None:
     valid = np.ones((BATCH, SCHEDULE.length), bool)
     valid[0, 4], valid[:, 5] = False, False
 
-    @jax.jit
-    def run(params: Any, values: jax.Array) -> dict[str, jax.Array]:
-        return MODEL.apply({"params": params}, values, SCHEDULE, contexts, valid=valid,
-                           method="losses")
+    def total(params: Any, values: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        found = MODEL.apply({"params": params}, values, SCHEDULE, contexts, valid=valid,
+                            method="losses")
+        return sum(found.values()), found
 
-    def total(params: Any) -> jax.Array:
-        return sum(run(params, values).values())
-
-    found = run(params, values)
+    run = jax.jit(jax.value_and_grad(total, has_aux=True))
+    (_, found), gradients = run(params, values)
     assert float(found["grip.nll_loss"]) == 0.0
     changed = values.copy()
     changed[0, 4] = 50.0  # its label no longer counts, and no younger chunk attends to it
-    again = run(params, changed)
+    (_, again), _ = run(params, changed)
     np.testing.assert_allclose(again["action.nll_loss"], found["action.nll_loss"], rtol=1e-6)
-    gradients = jax.tree.leaves(jax.grad(total)(params))
-    assert all(np.isfinite(np.asarray(g)).all() for g in gradients)
+    assert all(np.isfinite(np.asarray(g)).all() for g in jax.tree.leaves(gradients))
 
 
 def test_log_prob_sums_chunks_and_is_zero_for_given_tokens(params: dict[str, Any]) -> None:
