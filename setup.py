@@ -13,6 +13,7 @@ CORE = [
     "array_record",
     "chex",
     "flax>=0.12",
+    "flatbuffers",  # jax.export
     "google-crc32c",
     "imageio",
     "imageio-ffmpeg",

@@ -118,8 +118,10 @@ def _layer_rules(config: ArpConfig) -> Iterator[Rule]:
                 norms |= {"ln_attn": "norm_attention", "ln_mlp": "norm_mlp"}
             if layer.condition_on:
                 norms["norm_cond"] = "norm_context_query"
-                linear |= {"cond_attn.q_attn": ("cross_attention", "query"),
-                           "cond_attn.c_proj": ("cross_attention", "out")}
+                linear |= {
+                    "cond_attn.q_attn": ("cross_attention", "query"),
+                    "cond_attn.c_proj": ("cross_attention", "out"),
+                }
                 yield from _pair(
                     f"{block}.cond_attn.kv_attn", (f"stacks_{s}", "context_kv"), "linear", k
                 )

@@ -134,9 +134,7 @@ def describe(schedule: ChunkSchedule, config: "ArpConfig") -> str:
     rank = relative_index(schedule.chunk_ids)
     mask = schedule_mask(schedule)
     lines = ["pos chunk slot type"]
-    for i, (token_id, chunk) in enumerate(
-        zip(schedule.token_ids, schedule.chunk_ids, strict=True)
-    ):
+    for i, (token_id, chunk) in enumerate(zip(schedule.token_ids, schedule.chunk_ids, strict=True)):
         token = config.tokens[token_id]
         role = "given" if token.is_control else f"predicted by {token.predictor}"
         lines.append(f"{i:3d} {chunk:5d} {rank[i]:4d} {token.name} ({role})")
@@ -144,7 +142,8 @@ def describe(schedule: ChunkSchedule, config: "ArpConfig") -> str:
         names = config.tokens[source].name, config.tokens[target].name
         lines.append(f"{names[0]} never attends to {names[1]}")
     layers = [
-        i for i, layer in enumerate(config.layers)
+        i
+        for i, layer in enumerate(config.layers)
         if schedule.layer_match is None or schedule.layer_match in layer.name
     ]
     lines.append(f"layers run: {layers}")

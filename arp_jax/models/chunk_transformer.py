@@ -57,7 +57,11 @@ class ChunkTransformer(nn.Module):
         self.embed_drop = nn.Dropout(cfg.embed_dropout)
         self.stacks = [
             BlockStack(
-                layer, depth, cfg.embed_dim, cfg.layer_norm_every_block, self.dtype,
+                layer,
+                depth,
+                cfg.embed_dim,
+                cfg.layer_norm_every_block,
+                self.dtype,
                 min(self.unroll, depth),
             )
             for layer, depth in cfg.stacks()
@@ -86,8 +90,10 @@ class ChunkTransformer(nn.Module):
         for token in cfg.tokens:
             if token.embeds_from_context:
                 contexts[token.embeds_from_context] = jnp.zeros((1, cfg.embed_dim))
-            for name in (token.embedding_option("sampling_from"),
-                         token.predictor_option("attn_with")):
+            for name in (
+                token.embedding_option("sampling_from"),
+                token.predictor_option("attn_with"),
+            ):
                 if isinstance(name, str):
                     contexts[name] = jnp.zeros((1, 1, 1, cfg.embed_dim))
         for layer in cfg.layers:
@@ -104,7 +110,10 @@ class ChunkTransformer(nn.Module):
     # -- parts shared by training and generation ------------------------------------------------
 
     def embed_values(
-        self, codes: jax.Array, positions: Sequence[int], schedule: ChunkSchedule,
+        self,
+        codes: jax.Array,
+        positions: Sequence[int],
+        schedule: ChunkSchedule,
         contexts: Contexts,
     ) -> jax.Array:
         """Codes [B, L, D] -> value embeddings [B, T, C] of ``positions``, without positions."""
@@ -180,8 +189,12 @@ class ChunkTransformer(nn.Module):
         return rows, tuple(kept)
 
     def predict(
-        self, name: str, rows: jax.Array, contexts: Contexts,
-        statistics: Mapping[str, Any] | None = None, weights: jax.Array | None = None,
+        self,
+        name: str,
+        rows: jax.Array,
+        contexts: Contexts,
+        statistics: Mapping[str, Any] | None = None,
+        weights: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Raw prediction of token type ``name`` from query rows [B, N, C]; see ``Head``."""
         return self.heads[name](rows, contexts, statistics, weights)
@@ -219,8 +232,11 @@ class ChunkTransformer(nn.Module):
         schedule.check(cfg)
         self._check_values(values, schedule)
         codes = encode_values(values, schedule.token_ids, cfg.tokens)
-        predicted = [t.name for i, t in enumerate(cfg.tokens)
-                     if i in schedule.token_ids and not t.is_control and t.name not in skip]
+        predicted = [
+            t.name
+            for i, t in enumerate(cfg.tokens)
+            if i in schedule.token_ids and not t.is_control and t.name not in skip
+        ]
         value_rows, query_rows = self._rows(schedule, predicted, every_row)
         value_in = self.embed_values(codes, value_rows, schedule, contexts) if value_rows else None
         query_in = jnp.broadcast_to(
@@ -233,13 +249,17 @@ class ChunkTransformer(nn.Module):
         index = np.asarray((*value_rows, *(length + i for i in query_rows)))
         mask = schedule_mask(schedule)[np.ix_(index, index)]
         context_kv = self.context_keys_values(contexts, schedule.layer_match)
-        rows, _ = self.run_layers(
-            rows, context_kv, None, mask, schedule.layer_match, train
-        )
+        rows, _ = self.run_layers(rows, context_kv, None, mask, schedule.layer_match, train)
         out: dict[str, Any] = {
-            "codes": codes, "value_in": value_in, "query_in": query_in,
-            "value_out": rows[:, : len(value_rows)], "query_out": rows[:, len(value_rows) :],
-            "predictions": {}, "labels": {}, "positions": {}, "batch_statistics": {},
+            "codes": codes,
+            "value_in": value_in,
+            "query_in": query_in,
+            "value_out": rows[:, : len(value_rows)],
+            "query_out": rows[:, len(value_rows) :],
+            "predictions": {},
+            "labels": {},
+            "positions": {},
+            "batch_statistics": {},
         }
         for name in predicted:
             self._add_prediction(out, name, query_rows, values, schedule, contexts, valid, labels)
@@ -268,8 +288,14 @@ class ChunkTransformer(nn.Module):
         return value_rows, query_rows
 
     def _add_prediction(
-        self, out: dict[str, Any], name: str, query_rows: Sequence[int], values: jax.Array,
-        schedule: ChunkSchedule, contexts: Contexts, valid: jax.Array | None,
+        self,
+        out: dict[str, Any],
+        name: str,
+        query_rows: Sequence[int],
+        values: jax.Array,
+        schedule: ChunkSchedule,
+        contexts: Contexts,
+        valid: jax.Array | None,
         labels: Mapping[str, jax.Array] | None,
     ) -> None:
         """Fill in prediction, label, positions and batch statistics of one type."""
@@ -324,7 +350,13 @@ class ChunkTransformer(nn.Module):
             ValueError: the schedule does not fit the configuration, or a context is missing.
         """
         out = self.trace(
-            values, schedule, contexts, valid=valid, train=train, labels=labels, skip=skip,
+            values,
+            schedule,
+            contexts,
+            valid=valid,
+            train=train,
+            labels=labels,
+            skip=skip,
             every_row=False,
         )
         return self.losses_of(out, valid)
@@ -368,4 +400,3 @@ class ChunkTransformer(nn.Module):
 
 def _runs(layer: LayerConfig, layer_match: str | None) -> bool:
     return layer_match is None or layer_match in layer.name
-

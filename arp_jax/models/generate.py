@@ -177,8 +177,10 @@ class _Decoder:
         """Fill every position after the prompt."""
         schedule, tokens = self.schedule, self.model.config.tokens
         found = Generation(self.codes)
-        first = schedule.num_chunks if self.filled == schedule.length else (
-            schedule.chunk_ids[self.filled]
+        first = (
+            schedule.num_chunks
+            if self.filled == schedule.length
+            else (schedule.chunk_ids[self.filled])
         )
         for chunk in range(first, schedule.num_chunks):
             positions = schedule.chunk_positions(chunk)
@@ -242,14 +244,22 @@ class _Decoder:
         row_index = [*fresh, *(schedule.length + i for i in positions)]
         key_index = [*range(self.filled), *(schedule.length + i for i in positions)]
         out, kept = model.run_layers(
-            model.enter(rows, [*fresh, *positions]), self.context_kv, self.caches,
-            self.mask[np.ix_(row_index, key_index)], schedule.layer_match, keep_keys=True,
+            model.enter(rows, [*fresh, *positions]),
+            self.context_kv,
+            self.caches,
+            self.mask[np.ix_(row_index, key_index)],
+            schedule.layer_match,
+            keep_keys=True,
         )
         self._extend_caches(kept, len(fresh))
         hidden = out[:, len(fresh) :]
         step: dict[str, Any] = {
-            "chunk": chunk, "fresh": tuple(fresh), "rows_in": rows, "rows_out": out,
-            "predictions": {}, "places": {},
+            "chunk": chunk,
+            "fresh": tuple(fresh),
+            "rows_in": rows,
+            "rows_out": out,
+            "predictions": {},
+            "places": {},
         }
         for token_id in sorted({schedule.token_ids[i] for i in positions}):
             token = model.config.tokens[token_id]

@@ -160,7 +160,9 @@ class CorrelationProjector(nn.Module):
     ) -> tuple[jax.Array, dict[str, Any]]:
         statistics = {}
         layers = [
-            (self.conv_0, self.norm_0), (self.conv_1, self.norm_1), (self.conv_2, self.norm_2)
+            (self.conv_0, self.norm_0),
+            (self.conv_1, self.norm_1),
+            (self.conv_2, self.norm_2),
         ]
         for i, (convolve, normalise) in enumerate(layers):
             name = f"norm_{i}"

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from arp_jax.models.attention import RowsDense
 from arp_jax.models.resnet import ResNet
 from arp_jax.models.spatial_softmax import spatial_softmax
 
@@ -121,8 +122,8 @@ class StateEncoder(nn.Module):
     def setup(self) -> None:
         if self.tokens not in STATE_TOKENS:
             raise ValueError(f"state tokens {self.tokens!r}: choose one of {STATE_TOKENS}")
-        self.hidden_dense = nn.Dense(self.hidden, dtype=self.dtype)
-        self.hidden_dense_2 = nn.Dense(self.hidden, dtype=self.dtype)
+        self.hidden_dense = RowsDense(self.hidden, dtype=self.dtype)
+        self.hidden_dense_2 = RowsDense(self.hidden, dtype=self.dtype)
         self.token_dense = nn.Dense(self.embed_dim)
         self.identity = self.param(
             "identity", nn.initializers.normal(0.02), (self.rows, self.embed_dim)

@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arp_jax.models.attention import CrossAttention, SelfAttention, dense, modulate, xavier
+from arp_jax.models.attention import (
+    CrossAttention,
+    RowsDense,
+    SelfAttention,
+    dense,
+    modulate,
+    xavier,
+)
 
 BLOCK_NORM_EPSILON = 1e-6  # norms inside a layer
 OUTPUT_NORM_EPSILON = 1e-5  # norms after a layer or after the whole stack
@@ -94,7 +101,7 @@ class TransformerBlock(nn.Module):
         if cfg.adaln:
             # Zero: at initialisation a modulated layer is the identity.
             zeros = nn.initializers.zeros
-            self.modulation = nn.Dense(6 * width, dtype=dtype, kernel_init=zeros)
+            self.modulation = RowsDense(6 * width, dtype=dtype, kernel_init=zeros)
             if cfg.norm_before_adaln:
                 self.norm_modulation = norm(affine=False)
         if self.norm_output:

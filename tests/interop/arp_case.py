@@ -53,8 +53,11 @@ class ArpCase:
         return json.loads(str(self.data[key])) if key in self.data else {}
 
     def _context(self, name: str, value: np.ndarray) -> jax.Array:
-        maps = {o for t in self.config.tokens for o in (
-            t.predictor_option("attn_with"), t.embedding_option("sampling_from"))}
+        maps = {
+            o
+            for t in self.config.tokens
+            for o in (t.predictor_option("attn_with"), t.embedding_option("sampling_from"))
+        }
         # Published feature maps have channels first, ours last.
         return jnp.asarray(value.transpose(0, 2, 3, 1) if name in maps else value)
 
@@ -68,7 +71,8 @@ class ArpCase:
                 contexts[match[1]] = self._context(match[1], value)
         for name, keys in per_chunk.items():
             members = tuple(
-                None if k == "default"
+                None
+                if k == "default"
                 else tuple(chunk_numbers.get(i, -1) for i in (k if isinstance(k, list) else [k]))
                 for k in keys
             )
@@ -92,8 +96,10 @@ class ArpCase:
         token_ids = tokens[0, :, -1].astype(int)
         chunks = data.get(f"{call}/chk_ids", np.arange(tokens.shape[1]))
         schedule = ChunkSchedule(
-            tuple(token_ids), tuple(chunks.reshape(-1, tokens.shape[1])[0]),
-            self._blocked(arguments), arguments.get("match_layer"),
+            tuple(token_ids),
+            tuple(chunks.reshape(-1, tokens.shape[1])[0]),
+            self._blocked(arguments),
+            arguments.get("match_layer"),
         )
         values = jnp.asarray(tokens[..., :-1], jnp.float32)
         contexts = self._contexts(call, {})
@@ -126,9 +132,7 @@ class ArpCase:
         if log_prob is not None:
             self._compare_log_prob(call, np.array(log_prob), schedule)
 
-    def _compare_losses(
-        self, call: str, total: jax.Array, found: dict[str, jax.Array]
-    ) -> None:
+    def _compare_losses(self, call: str, total: jax.Array, found: dict[str, jax.Array]) -> None:
         prefix = f"{call}/loss/"
         names = {k.removeprefix(prefix) for k in self.data if k.startswith(prefix)}
         assert names == set(found), f"{call}: losses {set(found)}, expected {names}"
@@ -138,8 +142,11 @@ class ArpCase:
 
     def _compare_trace(self, call: str, traced: dict[str, Any], valid: np.ndarray | None) -> None:
         streams = {
-            "emb_star_in": "value_in", "emb_hat_in": "query_in",
-            "emb_star_out": "value_out", "emb_hat_out": "query_out", "tk_codes": "codes",
+            "emb_star_in": "value_in",
+            "emb_hat_in": "query_in",
+            "emb_star_out": "value_out",
+            "emb_hat_out": "query_out",
+            "tk_codes": "codes",
         }
         for theirs, ours in streams.items():
             expected = self.data[f"{call}/{theirs}"]
@@ -201,8 +208,11 @@ class ArpCase:
         length = prompt.shape[1]
         numbers = {c: length + i for i, c in enumerate(dict.fromkeys(f["chk_id"] for f in future))}
         chunks = [*range(length), *(numbers[f["chk_id"]] for f in future)]
-        ids = [*prompt[0, :, -1].astype(int), *(f["tk_id"] for f in future)] if length else [
-            f["tk_id"] for f in future]
+        ids = (
+            [*prompt[0, :, -1].astype(int), *(f["tk_id"] for f in future)]
+            if length
+            else [f["tk_id"] for f in future]
+        )
         schedule = ChunkSchedule(
             tuple(ids), tuple(chunks), self._blocked(arguments), arguments.get("match_layer")
         )
@@ -216,8 +226,14 @@ class ArpCase:
         @jax.jit
         def everything(params: Any) -> tuple[jax.Array, list[dict[str, Any]]]:
             generation = generate_with_trace(
-                self.model, params, jnp.asarray(prompt[..., :-1], jnp.float32), schedule,
-                contexts, given=given, statistics=self.statistics, pickers=pickers,
+                self.model,
+                params,
+                jnp.asarray(prompt[..., :-1], jnp.float32),
+                schedule,
+                contexts,
+                given=given,
+                statistics=self.statistics,
+                pickers=pickers,
             )
             static = ("chunk", "fresh", "places")
             facts.extend({k: step[k] for k in static} for step in generation.steps)

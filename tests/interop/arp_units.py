@@ -20,9 +20,15 @@ ATTENTION_HEADS = 4
 def check_units(data: Arrays, check: GoldenCheck) -> None:
     """Compare every group of the file."""
     groups = {
-        "chk_index": _chunk_index, "mask": _masks, "coder": _coder, "embed": _positions,
-        "feat_grid": _feature_grid, "upsample": _upsample, "attn": _attention,
-        "gmm": _mixtures, "gauss_nll": _gaussian_nll,
+        "chk_index": _chunk_index,
+        "mask": _masks,
+        "coder": _coder,
+        "embed": _positions,
+        "feat_grid": _feature_grid,
+        "upsample": _upsample,
+        "attn": _attention,
+        "gmm": _mixtures,
+        "gauss_nll": _gaussian_nll,
     }
     assert {k.split("/")[0] for k in data} == set(groups), "units.npz has an unknown group"
     for function in groups.values():
@@ -75,8 +81,11 @@ def _positions(data: Arrays, check: GoldenCheck) -> None:
 
 def _feature_grid(data: Arrays, check: GoldenCheck) -> None:
     features = jnp.asarray(data["feat_grid/feats"].transpose(0, 2, 3, 1))
-    for name, stride, order in (("xy", (1, 1), "xy"), ("hw", (1, 1), "hw"),
-                                ("stride23", (2, 3), "xy")):
+    for name, stride, order in (
+        ("xy", (1, 1), "xy"),
+        ("hw", (1, 1), "hw"),
+        ("stride23", (2, 3), "xy"),
+    ):
         expected = data[f"feat_grid/{name}/out"]
         points = jnp.asarray(data[f"feat_grid/{name}/in"])
         found = sample_feature_grid(features, points, stride, order)
@@ -94,8 +103,13 @@ def _layers(data: Arrays, prefix: str, names: dict[str, str]) -> dict[str, dict[
 
 
 def _upsample(data: Arrays, check: GoldenCheck) -> None:
-    names = {"net_out.0": "low_0", "net_out.2": "low_1", "net_out.4": "low_2",
-             "net_mask.0": "mask_0", "net_mask.2": "mask_1"}
+    names = {
+        "net_out.0": "low_0",
+        "net_out.2": "low_1",
+        "net_out.4": "low_2",
+        "net_mask.0": "mask_0",
+        "net_mask.2": "mask_1",
+    }
     params = _layers(data, "upsample/w", names)
     x = data["upsample/in"].transpose(0, 2, 3, 1)
     hidden = params["low_0"]["bias"].size
@@ -130,8 +144,14 @@ def _attention(data: Arrays, check: GoldenCheck) -> None:
 def _mixtures(data: Arrays, check: GoldenCheck) -> None:
     for name, count, low in (("K3_lv0", 3, False), ("K3_lv1", 3, True), ("K1_lv0", 1, False)):
         key = f"gmm/{name}"
-        token = TokenType("y", dim=2, is_continuous=True, embedding="linear", predictor="gmm",
-                          predictor_options={"num_latents": count, "low_var_eval": low})
+        token = TokenType(
+            "y",
+            dim=2,
+            is_continuous=True,
+            embedding="linear",
+            predictor="gmm",
+            predictor_options={"num_latents": count, "low_var_eval": low},
+        )
         x, label = jnp.asarray(data[f"{key}/x"])[None], jnp.asarray(data[f"{key}/label"])[None]
         head = GaussianHead(token, x.shape[-1])
         names = {"mlp.fc1": "fc1", "mlp.fc2": "fc2"}

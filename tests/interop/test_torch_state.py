@@ -63,8 +63,11 @@ def test_every_parameter_of_a_model_has_a_rule() -> None:
         covered[rule.path] = covered.get(rule.path, 0) + 1
 
     def walk(tree: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-        return [p for k, v in tree.items()
-                for p in (walk(v, (*path, k)) if isinstance(v, dict) else [(*path, k)])]
+        return [
+            p
+            for k, v in tree.items()
+            for p in (walk(v, (*path, k)) if isinstance(v, dict) else [(*path, k)])
+        ]
 
     assert sorted(walk(params)) == sorted(covered)
     assert covered[("stacks_0", "layers", "mlp", "fc1", "kernel")] == 2

@@ -80,8 +80,9 @@ def test_valid_mask_and_empty_types(params: dict[str, Any]) -> None:
     valid[0, 4], valid[:, 5] = False, False
 
     def total(params: Any, values: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        found = MODEL.apply({"params": params}, values, SCHEDULE, contexts, valid=valid,
-                            method="losses")
+        found = MODEL.apply(
+            {"params": params}, values, SCHEDULE, contexts, valid=valid, method="losses"
+        )
         return sum(found.values()), found
 
     run = jax.jit(jax.value_and_grad(total, has_aux=True))
@@ -117,7 +118,8 @@ def test_bfloat16_compute_keeps_float32_losses(params: dict[str, Any]) -> None:
     half = ChunkTransformer(CONFIG, dtype=jnp.bfloat16)
     run = jax.jit(
         lambda params, model: model.apply(
-            {"params": params}, values, SCHEDULE, contexts, method="losses"),
+            {"params": params}, values, SCHEDULE, contexts, method="losses"
+        ),
         static_argnums=1,
     )
     found, exact = run(params, half), run(params, MODEL)
@@ -128,8 +130,11 @@ def test_bfloat16_compute_keeps_float32_losses(params: dict[str, Any]) -> None:
 
 def test_a_layer_given_none_runs_without_conditioning(params: dict[str, Any]) -> None:
     values, contexts = batch_of()
-    run = jax.jit(lambda contexts: MODEL.apply(
-        {"params": params}, values, SCHEDULE, contexts, method="losses"))
+    run = jax.jit(
+        lambda contexts: MODEL.apply(
+            {"params": params}, values, SCHEDULE, contexts, method="losses"
+        )
+    )
     found = run(contexts | {"image": None})
     assert all(np.isfinite(float(x)) for x in found.values())
     missing = {k: v for k, v in contexts.items() if k != "image"}
@@ -151,9 +156,17 @@ def test_wrong_shapes_and_configurations_are_named(params: dict[str, Any]) -> No
 
 def test_dropout_is_on_only_in_training(params: dict[str, Any]) -> None:
     values, contexts = batch_of()
-    run = jax.jit(lambda key: MODEL.apply(
-        {"params": params}, values, SCHEDULE, contexts, train=True, method="losses",
-        rngs={"dropout": key}))
+    run = jax.jit(
+        lambda key: MODEL.apply(
+            {"params": params},
+            values,
+            SCHEDULE,
+            contexts,
+            train=True,
+            method="losses",
+            rngs={"dropout": key},
+        )
+    )
     first, again, other = (run(jax.random.key(s)) for s in (0, 0, 1))
     assert float(first["action.nll_loss"]) == float(again["action.nll_loss"])
     assert float(first["action.nll_loss"]) != float(other["action.nll_loss"])

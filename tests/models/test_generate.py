@@ -50,8 +50,11 @@ def _generate_and_recompute(
 
 @pytest.mark.parametrize(
     ("seed", "blocked"),
-    [(3, True), (4, False),
-     *(pytest.param(s, s % 2 == 1, marks=pytest.mark.slow) for s in (0, 1, 2, 5))],
+    [
+        (3, True),
+        (4, False),
+        *(pytest.param(s, s % 2 == 1, marks=pytest.mark.slow) for s in (0, 1, 2, 5)),
+    ],
 )
 def test_cached_generation_equals_recomputation(seed: int, blocked: bool) -> None:
     schedule = random_schedule(seed, blocked)
@@ -108,8 +111,9 @@ def test_samples_differ_between_keys_and_repeat_for_one_key() -> None:
     schedule = ChunkSchedule((STATE, MODE, PIXEL, ACTION, GRIP), (0, 1, 2, 2, 3))
     params, contexts = random_params(), image_context(BATCH)
     prompt = jnp.zeros((BATCH, 1, 3))
-    draw = jax.jit(lambda rng: generate(
-        MODEL, params, prompt, schedule, contexts, rng, Sampling(sample=True)))
+    draw = jax.jit(
+        lambda rng: generate(MODEL, params, prompt, schedule, contexts, rng, Sampling(sample=True))
+    )
     first, again, other = (np.asarray(draw(jax.random.key(s))) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -129,8 +133,9 @@ def test_picker_chooses_the_chunk() -> None:
         return jnp.full((BATCH, 2, 2), 3.0)
 
     prompt, contexts = jnp.zeros((BATCH, 1, 3)), image_context(BATCH)
-    values = jax.jit(lambda params: generate(
-        MODEL, params, prompt, schedule, contexts, pickers={1: picker}))(random_params())
+    values = jax.jit(
+        lambda params: generate(MODEL, params, prompt, schedule, contexts, pickers={1: picker})
+    )(random_params())
     assert seen == [(BATCH, 1, 4), (BATCH, 6, 6)]
     np.testing.assert_array_equal(values[:, 1:, :2], 3.0)
 

@@ -14,8 +14,14 @@ DRAWS = 4000
 
 def gaussian_head(components: int, low_variance: bool, dim: int = 1) -> GaussianHead:
     options = {"num_latents": components, "low_var_eval": low_variance}
-    token = TokenType("y", dim=dim, is_continuous=True, embedding="linear", predictor="gmm",
-                      predictor_options=options)
+    token = TokenType(
+        "y",
+        dim=dim,
+        is_continuous=True,
+        embedding="linear",
+        predictor="gmm",
+        predictor_options=options,
+    )
     return GaussianHead(token, 4)
 
 
@@ -97,9 +103,14 @@ def test_class_draws_follow_the_logits() -> None:
 
 @pytest.mark.parametrize("order", ["xy", "hw"])
 def test_heatmap_pick_and_label_agree(order: str) -> None:
-    token = TokenType("p", dim=2, dict_sizes=(8, 6), embedding="zero",
-                      predictor="upsample_from_2d_attn",
-                      predictor_options={"attn_with": (4, 3, 4), "token_format": order})
+    token = TokenType(
+        "p",
+        dim=2,
+        dict_sizes=(8, 6),
+        embedding="zero",
+        predictor="upsample_from_2d_attn",
+        predictor_options={"attn_with": (4, 3, 4), "token_format": order},
+    )
     head = HeatmapHead(token, 4)
     raw = jnp.zeros((1, 1, 6, 8)).at[0, 0, 2, 5].set(30.0)
     value = head.pick(raw, None, Sampling())
