@@ -56,43 +56,53 @@ class BlockFrame(NamedTuple):
 
 
 def agent_contacts(
-    block: BlockFrame, agent: tuple[Array, Array], agent_velocity: tuple[Array, Array]
+    block: BlockFrame,
+    agent: tuple[Array, Array],
+    agent_velocity: tuple[Array, Array],
+    bar_first: Array,
 ) -> tuple[Contact, ...]:
-    """One contact per box between the agent's disc and the block.
+    """Contacts of the agent with the two boxes.
 
     Args:
         block: where the block is.
-        agent: x, y of the disc's centre, px.
+        agent: position, px.
         agent_velocity: px/s.
+        bar_first: bool, order of the two (see `contact_order.py`).
 
     Returns:
-        A contact for the stem and one for the bar. Chipmunk's order depends on its collision tree;
-        this one agrees with it most often, which shows when a reset puts the agent into both.
+        Two contacts in the order in which they are to be solved.
     """
+    bar, stem = (
+        _agent_contact(block, agent, agent_velocity, index) for index in range(AGENT_SLOTS)
+    )
+    first = Contact(*(jnp.where(bar_first, b, s) for b, s in zip(bar, stem, strict=True)))
+    second = Contact(*(jnp.where(bar_first, s, b) for b, s in zip(bar, stem, strict=True)))
+    return first, second
+
+
+def _agent_contact(
+    block: BlockFrame, agent: tuple[Array, Array], agent_velocity: tuple[Array, Array], index: int
+) -> Contact:
+    """Contact of the agent with box `index`: a circle's centre clamped to the box."""
     dx, dy = agent[0] - block.x, agent[1] - block.y
     local_x = block.cos * dx + block.sin * dy
     local_y = -block.sin * dx + block.cos * dy + geometry.CENTER_OF_GRAVITY_Y
-    contacts = []
-    for index, box in reversed(tuple(enumerate(geometry.BOXES))):
-        normal, depth = _point_to_box(local_x, local_y, box)
-        normal_x, normal_y = block.to_world(*normal)
-        arm_x, arm_y = block.to_world(
-            local_x + normal[0] * depth,
-            local_y + normal[1] * depth - geometry.CENTER_OF_GRAVITY_Y,
-        )
-        contacts.append(
-            Contact(
-                active=depth <= geometry.AGENT_RADIUS,
-                key=jnp.full(jnp.shape(depth), index, jnp.int32),
-                arm_x=arm_x,
-                arm_y=arm_y,
-                normal_x=normal_x,
-                normal_y=normal_y,
-                distance=depth - geometry.AGENT_RADIUS,
-                approach=agent_velocity[0] * normal_x + agent_velocity[1] * normal_y,
-            )
-        )
-    return tuple(contacts)
+    normal, depth = _point_to_box(local_x, local_y, geometry.BOXES[index])
+    normal_x, normal_y = block.to_world(*normal)
+    arm_x, arm_y = block.to_world(
+        local_x + normal[0] * depth,
+        local_y + normal[1] * depth - geometry.CENTER_OF_GRAVITY_Y,
+    )
+    return Contact(
+        active=depth <= geometry.AGENT_RADIUS,
+        key=jnp.full(jnp.shape(depth), index, jnp.int32),
+        arm_x=arm_x,
+        arm_y=arm_y,
+        normal_x=normal_x,
+        normal_y=normal_y,
+        distance=depth - geometry.AGENT_RADIUS,
+        approach=agent_velocity[0] * normal_x + agent_velocity[1] * normal_y,
+    )
 
 
 def _point_to_box(

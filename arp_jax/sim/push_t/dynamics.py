@@ -18,6 +18,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from arp_jax.sim.push_t import geometry
+from arp_jax.sim.push_t.contact_order import bar_before_stem
 from arp_jax.sim.push_t.contacts import (
     AGENT_SLOTS,
     NO_CONTACT,
@@ -57,6 +58,7 @@ class Physics:
         velocity: from impulses; it moves the block in the next substep and is then forgotten.
         bias: velocity that only removes overlap (it carries no momentum).
         wall_keys, wall_impulses: warm start of the wall slots, matched by contact key.
+        bar_first: bool, order of the agent slots, as the reset left it in Chipmunk's tree.
         agent_impulses, agent_ages: warm start of the agent slots; substeps since last contact.
     """
 
@@ -71,6 +73,7 @@ class Physics:
     bias: Twist
     wall_keys: tuple[Array, ...]
     wall_impulses: tuple[Array, ...]
+    bar_first: Array
     agent_impulses: tuple[Array, ...]
     agent_ages: tuple[Array, ...]
 
@@ -114,9 +117,11 @@ def reset(initial: ArrayLike) -> Physics:
         bias=resting,
         wall_keys=(jnp.full_like(zero, NO_CONTACT, jnp.int32),) * WALL_SLOTS,
         wall_impulses=(zero,) * WALL_SLOTS,
+        bar_first=zero < 0,
         agent_impulses=(zero,) * AGENT_SLOTS,
         agent_ages=(jnp.full_like(zero, FORGOTTEN, jnp.int32),) * AGENT_SLOTS,
     )
+    physics = dataclasses.replace(physics, bar_first=bar_before_stem(pose(physics)[1]))
     return substep(physics)
 
 
@@ -155,7 +160,10 @@ def substep(physics: Physics) -> Physics:
     # Chipmunk's order of arbiters depends on its collision tree; walls first agrees most often.
     walls = wall_contacts(block)
     agents = agent_contacts(
-        block, (physics.agent_x, physics.agent_y), (physics.agent_vx, physics.agent_vy)
+        block,
+        (physics.agent_x, physics.agent_y),
+        (physics.agent_vx, physics.agent_vy),
+        physics.bar_first,
     )
     rows = [_wall_row(c, physics) for c in walls]
     rows += [
