@@ -9,7 +9,6 @@ steps, and on recorded human demonstrations. Example (a minute on two CPU cores 
 
 import argparse
 import json
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from arp_jax.data.zarr_replay import open_replay
 from arp_jax.sim.push_t import geometry, reset_laws
 from arp_jax.sim.push_t.coverage import coverage
 from arp_jax.sim.push_t.env import load_engine
@@ -46,32 +46,15 @@ class Rollouts(NamedTuple):
     coverage: np.ndarray
 
 
-def read_replay(path: Path, name: str) -> np.ndarray:
-    """Reads one array of a Diffusion Policy replay buffer (a zarr v2 folder, chunked on axis 0)."""
-    import numcodecs
-
-    header_path = Path(path) / name / ".zarray"
-    if not header_path.is_file():
-        raise ValueError(f"--data {path}: no {name}/.zarray; give the folder pusht_*_replay.zarr")
-    header = json.loads(header_path.read_text())
-    codec = numcodecs.get_codec(header["compressor"])
-    tail = header["chunks"][1:]
-    chunks = []
-    for index in range(math.ceil(header["shape"][0] / header["chunks"][0])):
-        key = ".".join([str(index)] + ["0"] * len(tail))
-        raw = codec.decode((header_path.parent / key).read_bytes())
-        chunks.append(np.frombuffer(raw, header["dtype"]).reshape(-1, *tail))
-    return np.concatenate(chunks)[: header["shape"][0]]
-
-
 def read_demonstrations(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Human demonstrations as (initial [5], actions [T, 2]) pairs."""
-    ends = read_replay(path, "meta/episode_ends")
-    states, actions = read_replay(path, "data/state"), read_replay(path, "data/action")
-    starts = np.concatenate([[0], ends[:-1]])
-    first = states[starts]
+    replay = open_replay(path)
+    bounds = replay.bounds()
+    states = replay.arrays["state"].read(0, bounds[-1][1])
+    actions = replay.arrays["action"].read(0, bounds[-1][1])
+    first = states[[start for start, _ in bounds]]
     initial = reset_laws.initial_from_pose(first[:, :2], first[:, 2:])
-    return [(i, actions[s:e]) for i, s, e in zip(initial, starts, ends, strict=True)]
+    return [(i, actions[s:e]) for i, (s, e) in zip(initial, bounds, strict=True)]
 
 
 Controller = Callable[[int, np.ndarray, np.ndarray], np.ndarray]

@@ -17,9 +17,9 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from push_t_dataset_builder import PushT
-from replay import OFFICIAL_URL, download_replay, open_replay
 
 from arp_jax.data import push_t_rlds
+from arp_jax.data.zarr_replay import OFFICIAL_URL, download_replay, open_replay
 
 
 def main(argv: list[str] | None = None) -> int:

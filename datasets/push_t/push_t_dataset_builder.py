@@ -1,8 +1,8 @@
 """TFDS builder: the human Push-T demonstrations of Diffusion Policy as RLDS.
 
-In: a zarr replay (`replay.py`). Out: one RLDS episode per recording, in recorded order: 96x96
-image, agent position, block pose, the eight corners that our simulator observes, the nine keypoints
-of the recording, the action. Rewards are computed here, since the replay has none. Run `build.py`.
+In: a zarr replay (`arp_jax.data.zarr_replay`). Out: one RLDS episode per recording, in recorded
+order: 96x96 image, agent position, block pose, the eight corners that our simulator observes, the
+nine keypoints of the recording, the action. Rewards are computed here, since the replay has none. Run `build.py`.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from replay import Replay
 from tqdm import tqdm
 
 from arp_jax.data import push_t_rlds
 from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.zarr_replay import Replay
 from arp_jax.sim.push_t import geometry
 from arp_jax.sim.push_t.coverage import coverage
 from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
