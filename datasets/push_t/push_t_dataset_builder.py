@@ -2,7 +2,8 @@
 
 In: a zarr replay (`arp_jax.data.zarr_replay`). Out: one RLDS episode per recording, in recorded
 order: 96x96 image, agent position, block pose, the eight corners that our simulator observes, the
-nine keypoints of the recording, the action. Rewards are computed here, since the replay has none. Run `build.py`.
+nine keypoints of the recording, the action. Rewards are computed here, since the replay has none.
+Run `build.py`.
 """
 
 from collections.abc import Iterator
