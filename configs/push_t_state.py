@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optim.b2 = 0.95
     config.optim.clip_norm = 1.0
     config.optim.warmup_steps = 300
-    config.train.steps = 20_000
+    config.train.steps = 14_000
     config.train.batch_size = 64
     config.train.eval_every = 1_000
     config.train.save_every = 2_500
