@@ -8,6 +8,7 @@ import pytest
 from arp_jax.sim.push_t import dynamics, geometry, reset_laws
 
 STEP = jax.jit(dynamics.step)
+RESET = jax.jit(dynamics.reset)
 
 
 @jax.jit
@@ -31,7 +32,7 @@ def episodes():
 
 def test_reset_turns_the_block_about_its_center_of_gravity():
     initial = np.array([50, 60, 200, 300, 1.2], np.float32)
-    agent, block = dynamics.pose(dynamics.reset(initial))
+    agent, block = dynamics.pose(RESET(initial))
     np.testing.assert_allclose(agent, [50, 60])
     np.testing.assert_allclose(geometry.center_of_gravity(block), [200, 345], atol=1e-3)
 
@@ -39,13 +40,13 @@ def test_reset_turns_the_block_about_its_center_of_gravity():
 def test_initial_from_pose_inverts_reset():
     agent, block = np.array([40.0, 50.0]), np.array([250.0, 260.0, -2.5])
     initial = reset_laws.initial_from_pose(agent, block)
-    found_agent, found_block = dynamics.pose(dynamics.reset(initial.astype(np.float32)))
+    found_agent, found_block = dynamics.pose(RESET(initial.astype(np.float32)))
     np.testing.assert_allclose(found_agent, agent, atol=1e-4)
     np.testing.assert_allclose(found_block, block, atol=1e-4)
 
 
 def test_block_rests_without_contact_and_agent_reaches_its_target():
-    physics = dynamics.reset(jnp.array([60.0, 60.0, 300.0, 300.0, 0.4]))
+    physics = RESET(jnp.array([60.0, 60.0, 300.0, 300.0, 0.4]))
     before = dynamics.pose(physics)[1]
     for _ in range(15):
         physics = STEP(physics, jnp.array([90.0, 70.0]))
@@ -56,7 +57,7 @@ def test_block_rests_without_contact_and_agent_reaches_its_target():
 
 def test_central_push_translates_without_turning():
     # The block stands at angle 0 and the agent pushes the middle of the bar along the stem's axis.
-    physics = dynamics.reset(jnp.array([256.0, 190.0, 256.0, 220.0, 0.0]))
+    physics = RESET(jnp.array([256.0, 190.0, 256.0, 220.0, 0.0]))
     for _ in range(10):
         physics = STEP(physics, jnp.array([256.0, 260.0]))
     agent, block = dynamics.pose(physics)
@@ -67,14 +68,14 @@ def test_central_push_translates_without_turning():
 
 
 def test_push_off_center_turns_the_right_way():
-    physics = dynamics.reset(jnp.array([300.0, 190.0, 256.0, 220.0, 0.0]))
+    physics = RESET(jnp.array([300.0, 190.0, 256.0, 220.0, 0.0]))
     for _ in range(10):
         physics = STEP(physics, jnp.array([300.0, 260.0]))
     assert dynamics.pose(physics)[1][2] > 0.1
 
 
 def test_walls_hold_the_block():
-    physics = dynamics.reset(jnp.array([300.0, 256.0, 200.0, 200.0, np.pi / 2]))
+    physics = RESET(jnp.array([300.0, 256.0, 200.0, 200.0, np.pi / 2]))
     for x in np.linspace(290, 110, 25):
         physics = STEP(physics, jnp.array([x, 256.0]))
     points = np.asarray(geometry.keypoints(dynamics.pose(physics)[1])).reshape(8, 2)
@@ -96,7 +97,8 @@ def test_vmap_equals_batched_arrays_equals_one_by_one(episodes):
 
 def test_keeps_the_dtype_that_flows_in(episodes):
     initial, actions = episodes
-    assert jax.tree.leaves(dynamics.reset(initial[0].astype(np.int32)))[0].dtype == jnp.float32
+    from_integers = jax.eval_shape(dynamics.reset, initial[0].astype(np.int32))
+    assert from_integers.x.dtype == jnp.float32
     with jax.enable_x64(True):
         double = roll(initial[0].astype(np.float64), actions[:5, 0].astype(np.float64))[1]
     assert double.dtype == np.float64
