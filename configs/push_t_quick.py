@@ -16,7 +16,7 @@ from configs import push_t_state
 def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
     config = push_t_state.get_config()
-    config.train.steps = 5_000
-    config.train.save_every = 2_500
+    config.train.steps = 4_000
+    config.train.save_every = 2_000
     config.train.keep_every = 0
     return config
