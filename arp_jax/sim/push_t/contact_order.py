@@ -44,7 +44,7 @@ def bar_before_stem(block: Array) -> Array:
     bar, stem = _leaf(_bounds(block, geometry.BAR)), _leaf(_bounds(block, geometry.STEM))
     beside_bar = _area(agent) + _area(_merge(bar, stem))
     beside_agent = _area(bar) + _area(_merge(agent, stem))
-    return beside_agent < beside_bar
+    return jnp.less(beside_agent, beside_bar)
 
 
 def _bounds(block: Array, box: tuple[tuple[float, float], tuple[float, float]]) -> Bounds:

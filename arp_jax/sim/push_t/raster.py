@@ -101,7 +101,7 @@ def render(agent: ArrayLike, block: ArrayLike) -> Array:
     return jnp.stack([_shrink((canvas >> shift) & 255) for shift in (0, 8, 16)], -1)
 
 
-def _grid(columns: Array, rows: Array) -> Array:
+def _grid(columns: Any, rows: Any) -> Array:
     """Sum of a function of x [..., 192] and one of y [..., 192] at every sample.
 
     Distances and rotations split like this, which leaves one addition a sample instead of four
