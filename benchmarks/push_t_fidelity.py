@@ -224,6 +224,7 @@ def main() -> None:
             result["demonstrations"][engine] = compare_demonstrations(human, engine)
         print_table("Human demonstrations", result["demonstrations"])
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 

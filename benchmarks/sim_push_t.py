@@ -287,6 +287,7 @@ def main() -> None:
         for count in envs:
             add(measure_ours(kind, count, args.seconds, chooser, names))
     if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(
             json.dumps({"machine": machine, "rows": [r._asdict() for r in rows]}, indent=2) + "\n"
         )
