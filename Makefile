@@ -49,7 +49,7 @@ format: $(VENV)/.dev  ## apply the formatter
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev  ## the CPU benchmarks; each prints ours, the peer's and the ratio
-	$(BIN)/python benchmarks/sim_push_t.py
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python benchmarks/sim_push_t.py
 
 clean:  ## remove the environment, runs and caches
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -4,7 +4,7 @@ Ours runs E environments in one jitted program, with and without a policy in the
 runs in 1 and in 2 independent processes. One environment step is one action (0.1 s of simulated
 time) and one observation. Compilation is reported apart, warm-up is left out. Example (2 minutes):
 
-    python benchmarks/sim_push_t.py --json out.json [--run RUNS/push_t] [--envs 1,64,1024]
+    python benchmarks/sim_push_t.py --json out.json [--run RUNS/push_t] [--envs 1,64,256,1024]
 """
 
 import argparse
@@ -252,7 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--envs", default="1,64,1024", help="numbers of environments of ours")
+    parser.add_argument("--envs", default="1,64,256,1024", help="numbers of environments of ours")
     parser.add_argument("--seconds", type=float, default=3.0, help="measuring time of each row")
     parser.add_argument("--run", type=Path, help="run directory whose policy is put in the loop")
     parser.add_argument("--execute", type=int, default=8, help="actions executed per prediction")
@@ -261,7 +261,7 @@ def main() -> None:
     try:
         envs = [int(value) for value in args.envs.split(",")]
     except ValueError:
-        parser.error(f"--envs {args.envs!r} is not a list of integers such as 1,64,1024")
+        parser.error(f"--envs {args.envs!r} is not a list of integers such as 1,64,256,1024")
 
     machine = hardware()
     print(json.dumps(machine))
