@@ -8,7 +8,9 @@ TFDS writes everything without TensorFlow as long as images come encoded, hence 
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +178,23 @@ def summary(folder: Path) -> str:
         f"coverage  median of the episodes' maxima {np.median(coverages):.3f}\n"
         f"size      {size:.1f} MB"
     )
+
+
+def run_build(make_builder: Callable[[], Any]) -> int:
+    """What the two build commands do once their flags are read; returns the exit status.
+
+    Args:
+        make_builder: opens the source and makes the TFDS builder, whose `arguments` determine the
+            result. A ValueError from it or from building becomes one line on stderr and status 2.
+    """
+    start = time.perf_counter()
+    try:
+        builder = make_builder()
+        built = prepare(builder, builder.arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(summary(Path(builder.data_dir)))
+    seconds = time.perf_counter() - start
+    print(f"built in  {seconds:.1f} s" if built else "this dataset existed already: nothing to do")
+    return 0

@@ -116,8 +116,9 @@ def prepare_pack(config: DataConfig, observations: Sequence[str], run_dir: Path)
         )
     target = Path(config.pack_dir) if config.pack_dir else run_dir / "pack"
     visible = jax.process_index() == 0
-    pack_dataset(source, target, tuple(observations), visible, split=config.split).close()
-    return open_pack(target, budget)
+    return pack_dataset(
+        source, target, tuple(observations), visible, split=config.split, memory_budget=budget
+    )
 
 
 def policy_spec(

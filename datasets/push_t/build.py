@@ -10,7 +10,6 @@ recordings are downloaded from their official address into OUT/downloads/push_t.
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
 # Building is numpy work; a GPU would only be held without being used.
@@ -32,18 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="data folder (TFDS data_dir)")
     args = parser.parse_args(argv)
-    start = time.perf_counter()
-    try:
+
+    def make_builder() -> PushT:
         folder = args.replay or download_replay(args.out / "downloads" / "push_t")
-        builder = PushT(replay=open_replay(folder), data_dir=str(args.out))
-        built = push_t_rlds.prepare(builder, builder.arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(push_t_rlds.summary(Path(builder.data_dir)))
-    seconds = time.perf_counter() - start
-    print(f"built in  {seconds:.1f} s" if built else "this dataset existed already: nothing to do")
-    return 0
+        return PushT(replay=open_replay(folder), data_dir=str(args.out))
+
+    return push_t_rlds.run_build(make_builder)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ finished dataset of the same arguments is left as it is.
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
 # Minutes of small programs: not worth holding a GPU for. Set JAX_PLATFORMS to choose otherwise.
@@ -31,19 +30,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", action="store_true", help="add the 96x96 image to every step")
     parser.add_argument("--out", type=Path, required=True, help="data folder (TFDS data_dir)")
     args = parser.parse_args(argv)
-    start = time.perf_counter()
-    try:
-        builder = PushTPlanned(
+
+    def make_builder() -> PushTPlanned:
+        return PushTPlanned(
             episodes=args.episodes, seed=args.seed, images=args.images, data_dir=str(args.out)
         )
-        built = push_t_rlds.prepare(builder, builder.arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(push_t_rlds.summary(Path(builder.data_dir)))
-    seconds = time.perf_counter() - start
-    print(f"built in  {seconds:.1f} s" if built else "this dataset existed already: nothing to do")
-    return 0
+
+    return push_t_rlds.run_build(make_builder)
 
 
 if __name__ == "__main__":
