@@ -17,6 +17,7 @@ from arp_jax.specs import PolicySpec
 Params = dict[str, Any]
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
+POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits")
 PhysicalAct = Callable[[Params, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
@@ -50,7 +51,7 @@ def build_policy(name: str, section: Mapping[str, Any], spec: PolicySpec) -> Pol
     """Builds the policy called `name` from its config section.
 
     Args:
-        name: "arp" (the other papers follow).
+        name: one of `POLICIES`.
         section: plain values of the policy's config; "name" is ignored.
         spec: what the policy sees and commands.
 
@@ -62,7 +63,19 @@ def build_policy(name: str, section: Mapping[str, Any], spec: PolicySpec) -> Pol
         from arp_jax.policies.arp import ArpPolicy, ArpPolicyConfig
 
         return ArpPolicy(ArpPolicyConfig.from_section(options), spec)
-    raise ValueError(f"policy.name {name!r} is unknown; choose 'arp'")
+    if name == "arp_aloha":
+        from arp_jax.policies.arp_aloha import AlohaArpConfig, AlohaArpPolicy
+
+        return AlohaArpPolicy(AlohaArpConfig.from_section(options), spec)
+    if name == "arp_rlbench":
+        from arp_jax.policies.arp_rlbench import RlbenchArpConfig, RlbenchArpPolicy
+
+        return RlbenchArpPolicy(RlbenchArpConfig.from_section(options), spec)
+    if name == "arp_digits":
+        from arp_jax.policies.arp_digits import DigitsArpConfig, DigitsArpPolicy
+
+        return DigitsArpPolicy(DigitsArpConfig.from_section(options), spec)
+    raise ValueError(f"policy.name {name!r} is unknown; choose one of {POLICIES}")
 
 
 def make_physical_act(policy: Policy, normalizer: Mapping[str, Affine]) -> PhysicalAct:
