@@ -10,6 +10,7 @@ import pytest
 
 from tests.golden_files import GoldenCheck, golden_paths, load_golden
 from tests.interop.arp_case import ArpCase
+from tests.interop.arp_keyframes import check_keyframes
 from tests.interop.arp_units import check_units
 
 CHECKED_WITH_THE_POLICY = ("pusht_real", "data_utils")
@@ -24,8 +25,8 @@ def test_golden_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check = GoldenCheck(path.stem)
     if path.stem == "units":
         check_units(data, check)
-    elif path.stem == "rlbench_keypoints":
-        pytest.fail("rlbench_keypoints: the RLBench keyframe rule is not supported yet")
+    elif any(key.endswith("/gripper_open") for key in data):
+        check_keyframes(data, check)
     elif "cfg_json" in data:
         ArpCase(data, check).run()
     else:
