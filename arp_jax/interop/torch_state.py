@@ -1,7 +1,8 @@
-"""PyTorch state dicts -> our parameter trees: names, layouts, and a report of every tensor.
+"""PyTorch state dicts <-> our parameter trees: names, layouts, and a report of every tensor.
 
 In: a flat {torch name: numpy array} and a list of ``Rule``s (one per tensor we want). Out: a nested
-dict of float32 arrays and a ``Report``. It reads no file and needs no torch.
+dict of float32 arrays and a ``Report``; ``to_torch`` goes back by the same rules, bit for bit. It
+reads no file and needs no torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,27 +11,33 @@ from typing import Any
 
 import numpy as np
 
-Layout = Callable[[np.ndarray], np.ndarray]
+Transposition = Callable[[np.ndarray], np.ndarray]
 
 
-def as_is(x: np.ndarray) -> np.ndarray:
-    """Same layout in both worlds (biases, norms, tables)."""
-    return x
+@dataclass(frozen=True)
+class Layout:
+    """How a tensor's axes lie: ``layout(x)`` maps theirs to ours, ``layout.back(x)`` ours to
+    theirs. Both only move numbers, so there and back is exact.
+    """
+
+    forward: Transposition
+    back: Transposition
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """PyTorch's layout -> ours."""
+        return self.forward(x)
 
 
-def linear_kernel(x: np.ndarray) -> np.ndarray:
-    """Linear weight (out, in) -> kernel (in, out)."""
-    return x.T
-
-
-def conv_kernel(x: np.ndarray) -> np.ndarray:
-    """Conv weight (out, in, h, w) -> kernel (h, w, in, out); also right for depthwise layers."""
-    return x.transpose(2, 3, 1, 0)
-
-
-def feature_map(x: np.ndarray) -> np.ndarray:
-    """Learned map (1, C, h, w) -> (h, w, C)."""
-    return x[0].transpose(1, 2, 0)
+# Same layout in both worlds (biases, norms, tables).
+as_is = Layout(lambda x: x, lambda x: x)
+# Linear weight (out, in) -> kernel (in, out).
+linear_kernel = Layout(lambda x: x.T, lambda x: x.T)
+# Conv weight (out, in, h, w) -> kernel (h, w, in, out); also right for depthwise layers.
+conv_kernel = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# Learned map (1, C, h, w) -> (h, w, C).
+feature_map = Layout(
+    lambda x: x.squeeze(0).transpose(1, 2, 0), lambda x: x.transpose(2, 0, 1)[None]
+)
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,23 @@ def convert(
         report.used.append(rule.torch_name)
     report.unused = [name for name in state if name not in taken]
     return tree, report
+
+
+def to_torch(tree: Mapping[str, Any], rules: Iterable[Rule]) -> dict[str, np.ndarray]:
+    """The state dict that ``convert`` would turn into ``tree``: one array per rule.
+
+    Args:
+        tree: nested dict of arrays; every leaf that a rule names must be there.
+        rules: as given to ``convert``.
+
+    Returns:
+        {torch name: C-contiguous array in PyTorch's layout}, in the order of the rules; values and
+        dtypes are those of the tree.
+    """
+    return {
+        rule.torch_name: np.array(rule.layout.back(np.asarray(leaf(tree, rule))), order="C")
+        for rule in rules
+    }
 
 
 def _zeros_like(template: Mapping[str, Any]) -> dict[str, Any]:
