@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from arp_jax.models.chunk_transformer import ChunkTransformer
@@ -44,7 +45,7 @@ class ArpPolicy:
     Attributes:
         config: options.
         spec: what the policy sees and commands.
-        schedule: static token layout, W prompts | plan points | H actions.
+        schedule: static token layout, prompts | plan points | actions.
         encoder, transformer: the linen modules; their parameters are `params["encoder"]` and
             `params["transformer"]`.
     """
@@ -133,18 +134,69 @@ class ArpPolicy:
         values = generate(
             self.transformer,
             params["transformer"],
-            observation[self.config.prompt_feature],
+            self._prompt(observation),
             self.schedule,
             {OBSERVATION: context},
             rng,
             self._sampling,
         )
+        prompts, points, _ = arp_config.token_counts(self.config, self.spec)
         horizon, dims = self.spec.horizon, self.spec.action.size
-        plan = values[:, self.spec.window : -horizon, :dims][:, ::-1]
+        plan = values[:, prompts : prompts + points, :dims][:, ::-1]
         if self.config.plan_head == "heatmap":
             half = self.config.heatmap_size / 2
             plan = (plan - half) / half
-        return values[:, -horizon:, :dims], plan
+        actions = values[:, prompts + points :, : 1 if self.config.action_bins else dims]
+        return actions.reshape(-1, horizon, dims), plan
+
+    def log_prob(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """Log-likelihood of the recorded plan and actions, {token type: float32 [B, N]}.
+
+        As in evaluation: frames cropped in the centre, no dropout. Each token is scored given all
+        earlier chunks of the *recorded* sequence. Gaussians give nats of density per normalised
+        unit, heat-maps and bins nats of probability (of the pixel or bin that was recorded).
+        """
+        context = self._encode(params, batch["observation"], None)
+        values, labels = self._sequence(batch)
+        if self.config.plan_head == "heatmap" and labels:
+            size = self.config.heatmap_size
+            labels = {PLAN: _pixel_maps(values[:, self._positions(PLAN), :2], size)}
+        each: Any = self.transformer.apply(
+            {"params": params["transformer"]},
+            values,
+            self.schedule,
+            {OBSERVATION: context},
+            labels=labels,
+            method="log_prob",
+        )
+        types = self.transformer.config.tokens
+        return {t.name: each[:, self._positions(t.name)] for t in types if not t.is_control}
+
+    def scored_tokens(self, batch: Batch) -> dict[str, Array]:
+        """Which tokens of `log_prob` stand for recorded actions only, {token type: bool [B, N]}.
+
+        False for actions outside the episode, and for plan points interpolated from one.
+        """
+        pad = batch["action_is_pad"]  # [B, H]
+        parts = {t.name: ~pad for t in self.transformer.config.tokens if not t.is_control}
+        if self.config.plan_points:
+            shares = plan_from_actions(
+                pad[..., None].astype(jnp.float32), self.config.plan_points
+            )  # [B, plan_points, 1]
+            parts[PLAN] = shares[..., 0] == 0
+        return parts
+
+    def _positions(self, name: str) -> np.ndarray:
+        """Places of a token type in the sequence."""
+        token_id = self.transformer.config.token_id(name)
+        return np.asarray(self.schedule.positions_of(token_id))
+
+    def _prompt(self, observation: Observation) -> Array:
+        """The first tokens [B, prompts, D], none without a prompt feature."""
+        if self.config.prompt_feature:
+            return observation[self.config.prompt_feature]
+        batch = next(iter(observation.values())).shape[0]
+        return jnp.zeros((batch, 0, self._width), jnp.float32)
 
     def _encode(self, params: Params, observation: Observation, crop_rng: Array | None) -> Array:
         """Context tokens [B, N, D] that the transformer attends to."""
@@ -162,7 +214,7 @@ class ArpPolicy:
     def _sequence(self, batch: Batch) -> tuple[Array, dict[str, Array]]:
         """Token values [B, L, D], and the labels that are not simply those values."""
         config = self.config
-        parts, labels = [batch["observation"][config.prompt_feature]], {}
+        parts, labels = [self._prompt(batch["observation"])], {}
         if config.plan_points:
             plan = plan_from_actions(batch["action"], config.plan_points)
             if config.plan_head == "heatmap":
@@ -170,7 +222,8 @@ class ArpPolicy:
                 plan = plan_to_pixels(plan, size)
                 labels[PLAN] = gaussian_heatmaps(plan, size, size, config.heatmap_sigma)
             parts.append(plan)
-        parts.append(batch["action"])
+        action = batch["action"]
+        parts.append(action.reshape(action.shape[0], -1, 1) if config.action_bins else action)
         return jnp.concatenate([self._pad(part) for part in parts], axis=1), labels
 
     def _pad(self, values: Array) -> Array:
@@ -181,5 +234,13 @@ class ArpPolicy:
         if not self.config.mask_padded_actions:
             return None
         is_pad = batch["action_is_pad"]  # [B, H]
+        if self.config.action_bins:
+            is_pad = jnp.repeat(is_pad, self.spec.action.size, axis=1)
         given = self.schedule.length - is_pad.shape[1]
         return jnp.pad(~is_pad, ((0, 0), (given, 0)), constant_values=True)
+
+
+def _pixel_maps(points: Array, size: int) -> Array:
+    """Whole pixels [B, N, 2] (x, y) -> maps [B * N, size, size] that are 1 there."""
+    column, row = points[..., 0].astype(jnp.int32), points[..., 1].astype(jnp.int32)
+    return jax.nn.one_hot(row * size + column, size * size).reshape(-1, size, size)

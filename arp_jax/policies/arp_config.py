@@ -2,7 +2,8 @@
 
 The sequence of the policy is: W prompt tokens (where the tool is) | coarse plan points, last point
 first | H fine actions. `plan_chunk` and `action_chunk` say how many of them are predicted in one
-pass. No parameters and no arrays here; the learned parts are built in `arp.py`.
+pass. With `action_bins` every number of an action is a token of its own (the "flat" models). No
+parameters and no arrays here; the learned parts are built in `arp.py`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "encoder": ("image", "state"),
     "state_tokens": ("steps", "points"),
     "plan_head": ("heatmap", "mixture"),
+    "action_head": ("mixture", "class"),
     "mixture": ("mean", "mode"),
     "compute_dtype": ("float32", "bfloat16"),
 }
@@ -44,15 +46,18 @@ class ArpPolicyConfig:
         state_features: observations read by the state encoder; empty = every vector feature.
         state_tokens: "steps" (one context token a time step) or "points" (one a 2-D point).
         state_hidden: width of the state encoder's MLP.
-        prompt_feature: observation given as the first W tokens.
+        prompt_feature: observation given as the first W tokens; "" = no prompt.
         plan_points: number of coarse way-points; 0 = no plan.
         plan_head: "heatmap" (pixel distribution) or "mixture" (Gaussians, normalised points).
         plan_chunk: plan points predicted per pass; -1 = plan and actions all in one pass.
         plan_components: Gaussians of the mixture plan head.
         heatmap_size, heatmap_upscale: side of the map in pixels, and per cell of the feature map.
         heatmap_sigma: standard deviation of the label in pixels.
-        action_chunk: fine actions predicted per pass.
+        action_chunk: action tokens predicted per pass.
         action_components: Gaussians of the action head.
+        action_bins: 0 = an action is one token. Above: each of its numbers is a token, named like
+            the action's dimension and embedded by its bin among so many on [-1, 1].
+        action_head: "mixture", or "class" (over the bins; needs action_bins).
         low_variance: sample (almost) the mean of a drawn Gaussian instead of from it.
         sample: `act` draws tokens; False takes each head's most likely value.
         temperature: of the draws; below 1 sharpens every distribution.
@@ -83,6 +88,8 @@ class ArpPolicyConfig:
     heatmap_sigma: float = 1.0
     action_chunk: int = 16
     action_components: int = 1
+    action_bins: int = 0
+    action_head: str = "mixture"
     low_variance: bool = False
     sample: bool = True
     temperature: float = 1.0
@@ -110,6 +117,10 @@ class ArpPolicyConfig:
             raise ValueError(f"policy.plan_points must be 0 or more, found {self.plan_points}")
         if self.plan_chunk < 1 and self.plan_chunk != ONE_PASS:
             raise ValueError(f"policy.plan_chunk must be positive or -1, found {self.plan_chunk}")
+        if self.action_bins < 0 or self.action_bins == 1:
+            raise ValueError(f"policy.action_bins must be 0 or >= 2, found {self.action_bins}")
+        if self.action_head == "class" and not self.action_bins:
+            raise ValueError("policy.action_head 'class' predicts bins: set policy.action_bins")
         if not self.temperature > 0:
             raise ValueError(f"policy.temperature must be positive, found {self.temperature}")
         if self.embed_dim % self.heads or self.embed_dim % 4:
@@ -145,31 +156,67 @@ def published_push_t() -> ArpPolicyConfig:
     return ArpPolicyConfig()
 
 
-def token_types(config: ArpPolicyConfig, spec: PolicySpec) -> tuple[TokenType, ...]:
-    """The policy's token types in id order: prompt, plan (unless it has no points), action."""
-    actions = spec.action.size
-    types = [
-        TokenType(
-            name=PROMPT,
-            is_control=True,
-            dim=spec.observation.feature(config.prompt_feature).size,
-            is_continuous=True,
-            embedding="linear",
-        )
-    ]
-    if config.plan_points:
-        types.append(_plan_type(config, actions))
-    types.append(
-        TokenType(
-            name=ACTION,
-            dim=actions,
-            is_continuous=True,
-            embedding="linear",
-            predictor="gmm",
-            predictor_options=_gaussians(config, config.action_components),
-        )
+def flat_push_t(discrete: bool = False) -> ArpPolicyConfig:
+    """The published flat models: x and y as tokens of their own, no prompt, no plan, 12 layers.
+
+    Each is predicted from all earlier ones by a mixture of 4 Gaussians or, ``discrete``, as one of
+    100 bins.
+    """
+    return ArpPolicyConfig(
+        prompt_feature="",
+        plan_points=0,
+        action_bins=100,
+        action_chunk=1,
+        action_components=4,
+        action_head="class" if discrete else "mixture",
+        layers=12,
     )
-    return tuple(types)
+
+
+def token_types(config: ArpPolicyConfig, spec: PolicySpec) -> tuple[TokenType, ...]:
+    """The policy's token types in id order: prompt and plan (unless absent), then actions."""
+    types = []
+    if config.prompt_feature:
+        types.append(
+            TokenType(
+                name=PROMPT,
+                is_control=True,
+                dim=spec.observation.feature(config.prompt_feature).size,
+                is_continuous=True,
+                embedding="linear",
+            )
+        )
+    if config.plan_points:
+        types.append(_plan_type(config, spec.action.size))
+    return (*types, *_action_types(config, spec))
+
+
+def _action_types(config: ArpPolicyConfig, spec: PolicySpec) -> list[TokenType]:
+    """One type for whole actions, or one for every number of an action."""
+    gaussians = _gaussians(config, config.action_components)
+    if not config.action_bins:
+        return [
+            TokenType(
+                name=ACTION,
+                dim=spec.action.size,
+                is_continuous=True,
+                embedding="linear",
+                predictor="gmm",
+                predictor_options=gaussians,
+            )
+        ]
+    is_class = config.action_head == "class"
+    return [
+        TokenType(
+            name=dimension,
+            is_continuous=True,
+            dict_sizes=(config.action_bins,),
+            bounds=(-1.0, 1.0),
+            predictor="class" if is_class else "gmm",
+            predictor_options=() if is_class else gaussians,
+        )
+        for dimension in spec.action.dims
+    ]
 
 
 def _plan_type(config: ArpPolicyConfig, actions: int) -> TokenType:
@@ -204,23 +251,31 @@ def _gaussians(config: ArpPolicyConfig, components: int) -> Options:
     return freeze_options({"num_latents": components, "low_var_eval": config.low_variance})
 
 
-def chunk_ids(config: ArpPolicyConfig, window: int, horizon: int) -> tuple[int, ...]:
+def token_counts(config: ArpPolicyConfig, spec: PolicySpec) -> tuple[int, int, int]:
+    """Number of prompt, plan and action tokens."""
+    prompts = spec.window if config.prompt_feature else 0
+    actions = spec.horizon * (spec.action.size if config.action_bins else 1)
+    return prompts, config.plan_points, actions
+
+
+def chunk_ids(config: ArpPolicyConfig, prompts: int, actions: int) -> tuple[int, ...]:
     """Chunk id of every token: prompts one by one, then blocks of plan points and of actions."""
-    prompt = tuple(range(window))
+    prompt = tuple(range(prompts))
     if config.plan_chunk == ONE_PASS:
-        return prompt + (window,) * (config.plan_points + horizon)
-    plan = chunk_blocks(window, config.plan_points, config.plan_chunk)
-    first_action = (plan or prompt)[-1] + 1
-    return prompt + plan + chunk_blocks(first_action, horizon, config.action_chunk)
+        return prompt + (prompts,) * (config.plan_points + actions)
+    plan = chunk_blocks(prompts, config.plan_points, config.plan_chunk)
+    first_action = (plan or prompt or (-1,))[-1] + 1
+    return prompt + plan + chunk_blocks(first_action, actions, config.action_chunk)
 
 
 def schedule(config: ArpPolicyConfig, spec: PolicySpec) -> ChunkSchedule:
     """Static layout of the sequence: token type and chunk of every position."""
-    counts = [spec.window, config.plan_points, spec.horizon]
-    if not config.plan_points:
-        del counts[1]
-    ids = tuple(kind for kind, count in enumerate(counts) for _ in range(count))
-    return ChunkSchedule(token_ids=ids, chunk_ids=chunk_ids(config, spec.window, spec.horizon))
+    prompts, plan, actions = token_counts(config, spec)
+    first = [ids for ids in ([0] * prompts, [0] * plan) if ids]
+    given = [kind for kind, ids in enumerate(first) for _ in ids]
+    kinds = len(token_types(config, spec)) - len(first)
+    ids = (*given, *(len(first) + index % kinds for index in range(actions)))
+    return ChunkSchedule(token_ids=ids, chunk_ids=chunk_ids(config, prompts, actions))
 
 
 def transformer_config(config: ArpPolicyConfig, spec: PolicySpec) -> ArpConfig:
@@ -237,11 +292,13 @@ def transformer_config(config: ArpPolicyConfig, spec: PolicySpec) -> ArpConfig:
         adaln=config.adaln,
         norm_before_adaln=config.norm_before_adaln,
     )
-    parts = (config.plan_points, spec.horizon)
+    prompts, plan, actions = token_counts(config, spec)
+    parts = (plan, actions)
     return ArpConfig(
         embed_dim=config.embed_dim,
-        # The published position table has twice the rows that the sequence needs.
-        max_seq_len=2 * (spec.window + sum(parts)),
+        # The published position table has twice the rows that the sequence needs; not so the flat
+        # models'.
+        max_seq_len=(1 if config.action_bins else 2) * (prompts + sum(parts)),
         # Independent of the chunk sizes, so that they can be changed on trained parameters.
         max_chunk_size=sum(parts) if config.plan_chunk == ONE_PASS else max(parts),
         tokens=token_types(config, spec),
