@@ -210,8 +210,14 @@ def draw_episode(e: EpisodeLikelihood, frames: np.ndarray | None, rate_hz: float
             if np.isfinite(curve[t]):
                 axes.plot(t, curve[t], "o", color="crimson", ms=4)
             if row == 0:
-                where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-                axes.annotate(str(number), (t, 0), xytext=(2, 2), fontsize=7, **where)
+                axes.annotate(
+                    str(number),
+                    (t, 0),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(2, 2),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
         if row == len(names):
             axes.set_xlabel(f"step t (1/{rate_hz:g} s)", fontsize=8)
     if frames is not None:
