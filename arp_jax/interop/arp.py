@@ -1,11 +1,13 @@
-"""Published ARP weights and configurations -> ``ArpConfig``, parameters, running statistics.
+"""Published ARP weights and configurations <-> ``ArpConfig``, parameters, running statistics.
 
 In: a state dict of the ARP module as plain numpy arrays (its names without any project prefix), and
-the published configuration as a dict. Out: what ``ChunkTransformer`` takes. Image encoders around
-the module belong to the policy that uses them.
+the published configuration as a dict. Out: what ``ChunkTransformer`` takes; ``to_torch_state`` goes
+back. Image encoders around the module belong to the policy that uses them.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,9 +22,11 @@ from arp_jax.interop.torch_state import (
     feature_map,
     leaf,
     linear_kernel,
+    to_torch,
 )
 from arp_jax.models.chunk_transformer import ArpConfig, ChunkTransformer, LayerConfig
 from arp_jax.models.tokens import TokenType, freeze_options
+from arp_jax.models.transformer_block import UNROLL_UP_TO
 
 # Tensors that carry nothing: frequencies are recomputed, the counter is not used.
 IGNORED_SUFFIXES = ("div_term", "num_batches_tracked", "_dummy_variable")
@@ -106,36 +110,58 @@ def _layer_rules(config: ArpConfig) -> Iterator[Rule]:
     number = 0
     for s, (layer, depth) in enumerate(config.stacks()):
         for k in range(depth):
-            block, path = f"blocks.{number}", (f"stacks_{s}", "layers")
-            linear: dict[str, tuple[str, ...]] = {
-                "attn.c_attn": ("attention", "qkv"),
-                "attn.c_proj": ("attention", "out"),
-                "mlp.fc1": ("mlp", "fc1"),
-                "mlp.fc2": ("mlp", "fc2"),
-            }
-            norms: dict[str, str] = {}
-            if not layer.adaln:
-                norms |= {"ln_attn": "norm_attention", "ln_mlp": "norm_mlp"}
-            if layer.condition_on:
-                norms["norm_cond"] = "norm_context_query"
-                linear |= {
-                    "cond_attn.q_attn": ("cross_attention", "query"),
-                    "cond_attn.c_proj": ("cross_attention", "out"),
-                }
-                yield from _pair(
-                    f"{block}.cond_attn.kv_attn", (f"stacks_{s}", "context_kv"), "linear", k
-                )
-            if layer.adaln:
-                linear["adaLN_modulation.1"] = ("modulation",)
-            for name, tail in linear.items():
-                yield from _pair(f"{block}.{name}", (*path, *tail), "linear", k)
-            for name, ours in norms.items():
-                yield from _pair(f"{block}.{name}", (*path, ours), "norm", k)
-            if config.layer_norm_every_block:
-                yield from _pair(f"layer_norms.{number}", (*path, "norm_out"), "norm", k)
+            yield from _block_rules(config, layer, number, _LayerPlace(f"stacks_{s}", k, depth))
             number += 1
     if not config.layer_norm_every_block:
         yield from _pair("final_ln", ("final_norm",), "norm")
+
+
+@dataclass(frozen=True)
+class _LayerPlace:
+    """Layer ``number`` of a stack: a subtree of its own, or a row of stacked parameters."""
+
+    stack: str
+    number: int
+    depth: int
+
+    @property
+    def index(self) -> int | None:
+        return self.number if self.depth > UNROLL_UP_TO else None
+
+    def path(self, part: str) -> tuple[str, ...]:
+        name = part if self.index is not None else f"{part}_{self.number}"
+        return self.stack, name
+
+
+def _block_rules(
+    config: ArpConfig, layer: LayerConfig, number: int, place: _LayerPlace
+) -> Iterator[Rule]:
+    block, path, index = f"blocks.{number}", place.path("layers"), place.index
+    linear: dict[str, tuple[str, ...]] = {
+        "attn.c_attn": (*path, "attention", "qkv"),
+        "attn.c_proj": (*path, "attention", "out"),
+        "mlp.fc1": (*path, "mlp", "fc1"),
+        "mlp.fc2": (*path, "mlp", "fc2"),
+    }
+    norms: dict[str, str] = {}
+    if not layer.adaln:
+        norms |= {"ln_attn": "norm_attention", "ln_mlp": "norm_mlp"}
+    if layer.condition_on:
+        norms["norm_cond"] = "norm_context_query"
+        context = place.path("contexts")
+        linear |= {
+            "cond_attn.kv_attn": (*context, "key_value"),
+            "cond_attn.q_attn": (*context, "query"),
+            "cond_attn.c_proj": (*context, "out"),
+        }
+    if layer.adaln:
+        linear["adaLN_modulation.1"] = (*path, "modulation")
+    for name, ours in linear.items():
+        yield from _pair(f"{block}.{name}", ours, "linear", index)
+    for name, ours in norms.items():
+        yield from _pair(f"{block}.{name}", (*path, ours), "norm", index)
+    if config.layer_norm_every_block:
+        yield from _pair(f"layer_norms.{number}", (*path, "norm_out"), "norm", index)
 
 
 def _head_rules(config: ArpConfig) -> Iterator[Rule]:
@@ -220,6 +246,42 @@ def convert_arp(
     wanted = {rule.torch_name for rule in running}
     report.unused = [name for name in report.unused if name not in wanted]
     return params, statistics, report
+
+
+def to_torch_state(
+    params: Mapping[str, Any], statistics: Mapping[str, Any], config: ArpConfig
+) -> dict[str, np.ndarray]:
+    """(parameters, running statistics) -> state dict; the exact inverse of ``convert_arp``.
+
+    Returns:
+        Every tensor that the published module expects when it loads strictly, constant buffers
+        included. The counter of batches, which we do not keep, is 0.
+    """
+    return {
+        **to_torch(params, parameter_rules(config)),
+        **to_torch(statistics, statistics_rules(config)),
+        **constant_tensors(config),
+    }
+
+
+def constant_tensors(config: ArpConfig) -> dict[str, np.ndarray]:
+    """Buffers of the published module that are functions of its configuration."""
+    found: dict[str, np.ndarray] = {}
+    for i, token in enumerate(config.tokens):
+        if token.embedding in ("position_1d", "position_2d"):
+            width = config.embed_dim // (2 if token.embedding == "position_2d" else 1)
+            period = token.embedding_option("N", 10000.0)
+            found[f"token_embedders.{i}.div_term"] = _frequencies(width, period)
+    for rule in statistics_rules(config):
+        counter = rule.torch_name.rpartition(".")[0] + ".num_batches_tracked"
+        found[counter] = np.zeros((), np.int64)
+    return found
+
+
+def _frequencies(width: int, period: float) -> np.ndarray:
+    """period^(-2k/width), float32 [1, width / 2], rounded in the order in which PyTorch does."""
+    exponents = np.arange(0, width, 2, dtype=np.float32) * np.float32(-math.log(period) / width)
+    return np.exp(exponents.astype(np.float64)).astype(np.float32)[None]
 
 
 def by_torch_name(tree: Mapping[str, Any], config: ArpConfig) -> dict[str, np.ndarray]:

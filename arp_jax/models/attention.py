@@ -1,14 +1,18 @@
-"""Multi-head attention over explicit masks and explicit keys and values, plus AdaLN modulation.
+"""Multi-head self-attention over explicit masks and explicit keys and values; AdaLN modulation.
 
-In: rows [B, Q, C], keys and values (from the same rows, from a cache, or from an observation), a
-boolean mask known before tracing. Out: attended rows [B, Q, C]. It never decides who sees whom
-(``chunk_schedule`` does) and keeps no state: a cache comes in and goes out as arrays.
+In: rows [B, Q, C], keys and values (of the same rows and of a cache), a boolean mask. Out: attended
+rows [B, Q, C]. It never decides who sees whom (``chunk_schedule`` does) and keeps no state: a cache
+comes in and goes out as arrays. Attention to an observation is ``context_attention``.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+KeysValues = tuple[jax.Array, jax.Array]
+# Known before tracing where possible: then an all-true mask costs nothing.
+Mask = np.ndarray | jax.Array | None
 
 # Added to the score of a forbidden pair; finite, so a fully blocked row cannot become NaN.
 FORBIDDEN = np.float32(-1e9)
@@ -34,24 +38,32 @@ def dense(features: int, dtype: jnp.dtype, name: str | None = None) -> nn.Dense:
 
 
 def split_heads(rows: jax.Array, parts: int, heads: int) -> tuple[jax.Array, ...]:
-    """[B, T, parts * C] -> ``parts`` arrays [B, T, heads, C / heads] (contiguous slices)."""
-    *lead, width = rows.shape
-    split = rows.reshape(*lead, parts, heads, width // (parts * heads))
-    return tuple(split[..., p, :, :] for p in range(parts))
+    """[B, T, parts * C] -> ``parts`` arrays [B, heads, T, C / heads] (contiguous slices)."""
+    batch, length, width = rows.shape
+    split = rows.reshape(batch, length, parts, heads, width // (parts * heads))
+    split = split.transpose(2, 0, 3, 1, 4)  # [parts, B, H, T, d]
+    return tuple(split[p] for p in range(parts))
+
+
+def join_heads(rows: jax.Array) -> jax.Array:
+    """[B, H, T, d] -> [B, T, H * d]."""
+    batch, heads, length, depth = rows.shape
+    return rows.transpose(0, 2, 1, 3).reshape(batch, length, heads * depth)
 
 
 def attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    mask: np.ndarray | None,
+    mask: Mask,
     dropout: nn.Dropout,
     train: bool,
 ) -> jax.Array:
     """Softmax attention; scores and softmax in float32.
 
     Args:
-        query: [B, Q, H, d]; key, value: [B or 1, K, H, d].
+        query: [B, H, Q, d]; key, value: [B or 1, H, K, d]. Heads stand before rows because that
+            is the order in which XLA's products need no copies.
         mask: [Q, K] bool, True where attending is allowed; None allows all. A row that may see
             nothing returns zeros (a NaN in the published code).
         dropout: applied to the probabilities when ``train``.
@@ -59,17 +71,21 @@ def attend(
     Returns:
         [B, Q, H * d] in the dtype of ``value``.
     """
-    scale = np.float32(1.0 / np.sqrt(query.shape[-1]))
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    scores = scores * scale
-    if mask is not None and not mask.all():
-        scores = scores + np.where(mask, np.float32(0), FORBIDDEN)
-    weights = nn.softmax(scores, axis=-1)
-    if mask is not None and not mask.any(-1).all():
-        weights = weights * mask.any(-1, keepdims=True)
+    query = query * np.asarray(1.0 / np.sqrt(query.shape[-1]), query.dtype)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    weights = masked_softmax(scores, mask)
     weights = dropout(weights.astype(value.dtype), deterministic=not train)
-    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-    return attended.reshape(*attended.shape[:2], -1)
+    return join_heads(jnp.einsum("bhqk,bhkd->bhqd", weights, value))
+
+
+def masked_softmax(scores: jax.Array, mask: Mask) -> jax.Array:
+    """Softmax over the last axis of scores [..., Q, K] where mask [Q, K] allows; else zero."""
+    if mask is None or (isinstance(mask, np.ndarray) and mask.all()):
+        return nn.softmax(scores, axis=-1)
+    weights = nn.softmax(scores + jnp.where(mask, np.float32(0), FORBIDDEN), axis=-1)
+    if isinstance(mask, np.ndarray) and not mask.any(-1).all():
+        weights = weights * mask.any(-1, keepdims=True)
+    return weights
 
 
 class SelfAttention(nn.Module):
@@ -88,46 +104,19 @@ class SelfAttention(nn.Module):
         self.drop_out = nn.Dropout(self.residual_dropout)
 
     def __call__(
-        self,
-        rows: jax.Array,
-        cache: tuple[jax.Array, jax.Array] | None,
-        mask: np.ndarray | None,
-        train: bool,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """rows [B, T, C], cache (keys, values) [B, M, H, d], mask [T, M + T].
+        self, rows: jax.Array, cache: KeysValues | None, mask: Mask, train: bool
+    ) -> tuple[jax.Array, KeysValues]:
+        """rows [B, T, C], cache (keys, values) [B, H, M, d], mask [T, M + T].
 
-        Returns the attended rows [B, T, C] and the keys and values [B, T, H, d] of ``rows``.
+        Returns the attended rows [B, T, C] and the keys and values [B, H, T, d] of ``rows``.
         """
         query, key, value = split_heads(self.qkv(rows), 3, self.heads)
         all_keys, all_values = key, value
         if cache is not None:
-            all_keys = jnp.concatenate([cache[0], key], axis=1)
-            all_values = jnp.concatenate([cache[1], value], axis=1)
+            all_keys = jnp.concatenate([cache[0], key], axis=2)
+            all_values = jnp.concatenate([cache[1], value], axis=2)
         attended = attend(query, all_keys, all_values, mask, self.drop_weights, train)
         return self.drop_out(self.out(attended), deterministic=not train), (key, value)
-
-
-class CrossAttention(nn.Module):
-    """Attention of rows to an observation whose keys and values were computed once."""
-
-    embed_dim: int
-    heads: int
-    attention_dropout: float
-    residual_dropout: float
-    dtype: jnp.dtype = jnp.float32
-
-    def setup(self) -> None:
-        self.query = dense(self.embed_dim, self.dtype)
-        self.out = dense(self.embed_dim, self.dtype)
-        self.drop_weights = nn.Dropout(self.attention_dropout)
-        self.drop_out = nn.Dropout(self.residual_dropout)
-
-    def __call__(self, rows: jax.Array, context_kv: jax.Array, train: bool) -> jax.Array:
-        """rows [B, T, C], context_kv [B or 1, S, 2C] -> [B, T, C]."""
-        (query,) = split_heads(self.query(rows), 1, self.heads)
-        key, value = split_heads(context_kv, 2, self.heads)
-        attended = attend(query, key, value, None, self.drop_weights, train)
-        return self.drop_out(self.out(attended), deterministic=not train)
 
 
 def modulate(rows: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:

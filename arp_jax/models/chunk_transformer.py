@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arp_jax.models.arp_config import ArpConfig
+from arp_jax.models.attention import Mask
 from arp_jax.models.chunk_schedule import ChunkSchedule, relative_index, schedule_mask
 from arp_jax.models.heads import ClassHead, GaussianHead, Head
 from arp_jax.models.heatmap_head import HeatmapHead
@@ -29,8 +30,9 @@ from arp_jax.models.tokens import TokenType, encode_values
 from arp_jax.models.transformer_block import (
     OUTPUT_NORM_EPSILON,
     BlockStack,
-    KeysValues,
     LayerConfig,
+    StackKeysValues,
+    StackPrepared,
 )
 
 __all__ = ["ArpConfig", "ChunkTransformer", "LayerConfig"]
@@ -40,7 +42,7 @@ class ChunkTransformer(nn.Module):
     """Chunking autoregressive transformer (Zhang et al. 2024).
 
     ``dtype`` is the compute type of the layers and heads (bfloat16 for speed); embeddings, softmax
-    and every likelihood stay float32. ``unroll`` unrolls the scan over equal layers.
+    and every likelihood stay float32.
     """
 
     config: ArpConfig
@@ -62,7 +64,6 @@ class ChunkTransformer(nn.Module):
                 cfg.embed_dim,
                 cfg.layer_norm_every_block,
                 self.dtype,
-                min(self.unroll, depth),
             )
             for layer, depth in cfg.stacks()
         ]
@@ -101,7 +102,7 @@ class ChunkTransformer(nn.Module):
                 # A name may serve several uses; cross-attention flattens a map itself.
                 contexts.setdefault(layer.condition_on, jnp.zeros((1, 1, cfg.embed_dim)))
         rows = self.query_embedding(np.zeros(1, int), np.zeros(1, int))[None]
-        rows, _ = self.run_layers(rows, self.context_keys_values(contexts, None), None, None)
+        rows, _ = self.run_layers(rows, self.prepare_contexts(contexts, None), None, None)
         for token in cfg.tokens:
             self.value_embeddings[token.name](jnp.zeros((1, 1, token.dim)), contexts)
             if not token.is_control:
@@ -142,11 +143,11 @@ class ChunkTransformer(nn.Module):
         rows = rows + self.position_table[np.asarray(positions, int)]
         return self.embed_drop(rows, deterministic=not train).astype(self.dtype)
 
-    def context_keys_values(
+    def prepare_contexts(
         self, contexts: Contexts, layer_match: str | None
-    ) -> tuple[jax.Array | None, ...]:
-        """Keys and values of the observation for every stack: computed once per observation."""
-        found: list[jax.Array | None] = []
+    ) -> tuple[StackPrepared, ...]:
+        """What every stack needs of the observation (None: nothing), once per observation."""
+        found: list[StackPrepared] = []
         for stack, (layer, _) in zip(self.stacks, self.config.stacks(), strict=True):
             name = layer.condition_on
             if not name or not _runs(layer, layer_match):
@@ -157,24 +158,24 @@ class ChunkTransformer(nn.Module):
             context = contexts[name]
             if context is not None and context.ndim == 4:  # a map is attended to as its cells
                 context = context.reshape(context.shape[0], -1, context.shape[-1])
-            found.append(None if context is None else stack.keys_values(context))
+            found.append(None if context is None else stack.prepare(context))
         return tuple(found)
 
     def run_layers(
         self,
         rows: jax.Array,
-        context_kv: Sequence[jax.Array | None],
-        caches: Sequence[KeysValues | None] | None,
-        mask: np.ndarray | None,
+        prepared: Sequence[StackPrepared],
+        caches: Sequence[StackKeysValues | None] | None,
+        mask: Mask,
         layer_match: str | None = None,
         train: bool = False,
         keep_keys: bool = False,
-    ) -> tuple[jax.Array, tuple[KeysValues | None, ...]]:
+    ) -> tuple[jax.Array, tuple[StackKeysValues | None, ...]]:
         """rows [B, T, C] through the stacks that ``layer_match`` selects, then the last norm.
 
-        Returns the rows and, with ``keep_keys``, each stack's keys and values [depth, B, T, H, d].
+        Returns the rows and, with ``keep_keys``, each stack's keys and values [.., B, H, T, d].
         """
-        kept: list[KeysValues | None] = []
+        kept: list[StackKeysValues | None] = []
         for i, (stack, (layer, _)) in enumerate(
             zip(self.stacks, self.config.stacks(), strict=True)
         ):
@@ -182,7 +183,7 @@ class ChunkTransformer(nn.Module):
                 kept.append(None)
                 continue
             cache = None if caches is None else caches[i]
-            rows, keys_values = stack(rows, context_kv[i], cache, mask, train, keep_keys)
+            rows, keys_values = stack(rows, prepared[i], cache, mask, train, keep_keys)
             kept.append(keys_values)
         if not self.config.layer_norm_every_block:
             rows = self.final_norm(rows)
@@ -248,8 +249,8 @@ class ChunkTransformer(nn.Module):
         length = schedule.length
         index = np.asarray((*value_rows, *(length + i for i in query_rows)))
         mask = schedule_mask(schedule)[np.ix_(index, index)]
-        context_kv = self.context_keys_values(contexts, schedule.layer_match)
-        rows, _ = self.run_layers(rows, context_kv, None, mask, schedule.layer_match, train)
+        prepared = self.prepare_contexts(contexts, schedule.layer_match)
+        rows, _ = self.run_layers(rows, prepared, None, mask, schedule.layer_match, train)
         out: dict[str, Any] = {
             "codes": codes,
             "value_in": value_in,

@@ -21,7 +21,7 @@ from arp_jax.models.chunk_transformer import ChunkTransformer
 from arp_jax.models.heads import ClassHead, Sampling
 from arp_jax.models.heatmap_head import HeatmapHead
 from arp_jax.models.tokens import decode_values, encode_values
-from arp_jax.models.transformer_block import KeysValues
+from arp_jax.models.transformer_block import StackKeysValues
 
 __all__ = ["ChunkContexts", "Generation", "Sampling", "generate", "generate_with_trace"]
 
@@ -161,10 +161,10 @@ class _Decoder:
         pad = [(0, 0), (0, schedule.length - self.filled), (0, self.width - width)]
         self.codes = jnp.pad(codes, pad)  # [B, L, D]
         self.cached = 0  # positions whose keys and values are in ``caches``
-        self.caches: tuple[KeysValues | None, ...] | None = None
+        self.caches: tuple[StackKeysValues | None, ...] | None = None
         self.selected: tuple[int, ...] | None = None
         self.now: dict[str, jax.Array | None] = {}
-        self.context_kv: tuple[jax.Array | None, ...] = ()
+        self.prepared: tuple[jax.Array | None, ...] = ()
 
     def run(
         self,
@@ -226,7 +226,7 @@ class _Decoder:
         if self.selected == tuple(entries):
             return
         self.selected, self.now = tuple(entries), now
-        self.context_kv = self.model.context_keys_values(now, self.schedule.layer_match)
+        self.prepared = self.model.prepare_contexts(now, self.schedule.layer_match)
         self.cached, self.caches = 0, None
 
     def _decode(
@@ -245,7 +245,7 @@ class _Decoder:
         key_index = [*range(self.filled), *(schedule.length + i for i in positions)]
         out, kept = model.run_layers(
             model.enter(rows, [*fresh, *positions]),
-            self.context_kv,
+            self.prepared,
             self.caches,
             self.mask[np.ix_(row_index, key_index)],
             schedule.layer_match,
@@ -275,16 +275,15 @@ class _Decoder:
             step["predictions"][token.name], step["places"][token.name] = raw, places
         return step
 
-    def _extend_caches(self, kept: Sequence[KeysValues | None], fresh: int) -> None:
-        """Append keys and values of the fresh value rows (never of queries): [n, B, M, H, d]."""
+    def _extend_caches(self, kept: Sequence[StackKeysValues | None], fresh: int) -> None:
+        """Append keys and values [.., B, H, M, d] of the fresh value rows (never of queries)."""
         self.cached = self.filled
         if fresh == 0:
             return
-        old = (None,) * len(kept) if self.caches is None else self.caches
-        self.caches = tuple(
-            None if kv is None else _appended(past, (kv[0][:, :, :fresh], kv[1][:, :, :fresh]))
-            for past, kv in zip(old, kept, strict=True)
-        )
+        new = jax.tree.map(lambda x: x[..., :fresh, :], tuple(kept))
+        if self.caches is not None:
+            new = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-2), self.caches, new)
+        self.caches = new
 
     def _pick(
         self,
@@ -321,10 +320,3 @@ class _Decoder:
             for k, place in enumerate(step["places"][name]):
                 found[place] = raw[:, k]
         return found
-
-
-def _appended(past: KeysValues | None, new: KeysValues) -> KeysValues:
-    """Keys and values [n, B, M, H, d] with new ones after them."""
-    if past is None:
-        return new
-    return jnp.concatenate([past[0], new[0]], axis=2), jnp.concatenate([past[1], new[1]], axis=2)

@@ -1,8 +1,8 @@
-"""One ARP transformer layer, and a stack of equal layers run as a scan.
+"""One ARP transformer layer, and a stack of equal layers.
 
-In: rows [B, T, C], the observation's keys and values, cached keys and values, a mask. Out: rows
-[B, T, C] and their own keys and values. Layers of one stack share a configuration, so their
-parameters are stacked on a leading layer axis and compiled once (30 equal layers in Push-T).
+In: rows [B, T, C], what was prepared of the observation, cached keys and values, a mask. Out: rows
+[B, T, C] and their own keys and values. Layers of one stack share a configuration; the parameters
+of a deep stack are stacked on a leading layer axis and compiled once (30 equal layers in Push-T).
 """
 
 from dataclasses import dataclass
@@ -10,21 +10,20 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from arp_jax.models.attention import (
-    CrossAttention,
-    RowsDense,
-    SelfAttention,
-    dense,
-    modulate,
-    xavier,
-)
+from arp_jax.models.attention import KeysValues, Mask, RowsDense, SelfAttention, dense, modulate
+from arp_jax.models.context_attention import ContextAttention, Prepared, attend_to_context
 
 BLOCK_NORM_EPSILON = 1e-6  # norms inside a layer
 OUTPUT_NORM_EPSILON = 1e-5  # norms after a layer or after the whole stack
 
-KeysValues = tuple[jax.Array, jax.Array]
+# A stack of more layers is a scan over stacked parameters: it compiles once whatever its depth. A
+# shallower one is unrolled, because slicing stacked parameters copies them on a CPU.
+UNROLL_UP_TO = 8
+
+# Keys and values of a stack: one pair per layer, or one pair stacked on a leading layer axis.
+StackKeysValues = KeysValues | tuple[KeysValues, ...]
+StackPrepared = Prepared | tuple[Prepared, ...] | None
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,8 @@ class TransformerBlock(nn.Module):
         self.norm_mlp = norm(affine=not cfg.adaln)
         if cfg.condition_on:
             self.norm_context_query = norm()
-            self.cross_attention = CrossAttention(
-                width, cfg.heads, cfg.cross_attention_dropout, cfg.cross_residual_dropout, dtype
-            )
+            self.drop_context_weights = nn.Dropout(cfg.cross_attention_dropout)
+            self.drop_context = nn.Dropout(cfg.cross_residual_dropout)
         if cfg.adaln:
             # Zero: at initialisation a modulated layer is the identity.
             zeros = nn.initializers.zeros
@@ -110,17 +108,24 @@ class TransformerBlock(nn.Module):
     def __call__(
         self,
         rows: jax.Array,
-        context_kv: jax.Array | None,
+        prepared: Prepared | None,
         cache: KeysValues | None,
-        mask: np.ndarray | None,
+        mask: Mask,
         train: bool,
         keep_keys: bool,
     ) -> tuple[jax.Array, KeysValues | None]:
-        """rows [B, T, C], context_kv [B, S, 2C], cache [B, M, H, d] x 2, mask [T, M + T]."""
+        """rows [B, T, C], prepared context, cache [B, H, M, d] x 2, mask [T, M + T]."""
         cfg = self.config
         attended = None
-        if cfg.condition_on and context_kv is not None:
-            attended = self.cross_attention(self.norm_context_query(rows), context_kv, train)
+        if cfg.condition_on and prepared is not None:
+            attended = attend_to_context(
+                self.norm_context_query(rows),
+                prepared,
+                cfg.heads,
+                self.drop_context_weights,
+                train,
+            )
+            attended = self.drop_context(attended, deterministic=not train)
         if cfg.adaln and attended is not None:
             rows, kept = self._modulated(rows, attended, cache, mask, train)
         else:
@@ -137,7 +142,7 @@ class TransformerBlock(nn.Module):
         rows: jax.Array,
         attended: jax.Array,
         cache: KeysValues | None,
-        mask: np.ndarray | None,
+        mask: Mask,
         train: bool,
     ) -> tuple[jax.Array, KeysValues]:
         """The AdaLN form: shift, scale, gate of attention, then of the MLP."""
@@ -154,51 +159,67 @@ class TransformerBlock(nn.Module):
 
 
 class BlockStack(nn.Module):
-    """``depth`` equal layers scanned over parameters stacked on axis 0."""
+    """``depth`` equal layers, unrolled or (deep stacks) scanned over stacked parameters."""
 
     config: LayerConfig
     depth: int
     embed_dim: int
     norm_output: bool
     dtype: jnp.dtype = jnp.float32
-    unroll: int = 1
 
     def setup(self) -> None:
-        scanned = nn.scan(
+        block = (self.config, self.embed_dim, self.norm_output, self.dtype)
+        context = (self.embed_dim, self.config.heads, self.dtype)
+        has_context = bool(self.config.condition_on)
+        if not self.is_scanned:
+            self.layers = [TransformerBlock(*block) for _ in range(self.depth)]
+            if has_context:
+                self.contexts = [ContextAttention(*context) for _ in range(self.depth)]
+            return
+        along = {"variable_axes": {"params": 0}, "out_axes": 0}
+        self.layers = nn.scan(
             TransformerBlock,
-            variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
-            out_axes=0,
             length=self.depth,
-            unroll=self.unroll,
-        )
-        self.layers = scanned(self.config, self.embed_dim, self.norm_output, self.dtype)
-        if self.config.condition_on:
-            stacked_dense = nn.vmap(
-                nn.Dense,
-                variable_axes={"params": 0},
+            **along,
+        )(*block)
+        if has_context:
+            self.contexts = nn.vmap(
+                ContextAttention,
                 split_rngs={"params": True},
                 in_axes=None,
-                out_axes=0,
                 axis_size=self.depth,
-            )
-            self.context_kv = stacked_dense(
-                2 * self.embed_dim, dtype=self.dtype, kernel_init=xavier
-            )
+                **along,
+            )(*context)
 
-    def keys_values(self, context: jax.Array) -> jax.Array:
-        """Context [B, S, C] -> its keys and values for every layer [depth, B, S, 2C]."""
-        return self.context_kv(context)
+    @property
+    def is_scanned(self) -> bool:
+        """True when parameters, caches and prepared contexts are stacked on axis 0."""
+        return self.depth > UNROLL_UP_TO
+
+    def prepare(self, context: jax.Array) -> StackPrepared:
+        """Context [B, S, C] -> what every layer needs of it, once per observation."""
+        if self.is_scanned:
+            return self.contexts(context)
+        return tuple(attention(context) for attention in self.contexts)
 
     def __call__(
         self,
         rows: jax.Array,
-        context_kv: jax.Array | None,
-        cache: KeysValues | None,
-        mask: np.ndarray | None,
+        prepared: StackPrepared,
+        cache: StackKeysValues | None,
+        mask: Mask,
         train: bool = False,
         keep_keys: bool = False,
-    ) -> tuple[jax.Array, KeysValues | None]:
-        """rows [B, T, C], context_kv [depth, B, S, 2C], cache [depth, B, M, H, d] x 2."""
-        return self.layers(rows, context_kv, cache, mask, train, keep_keys)
+    ) -> tuple[jax.Array, StackKeysValues | None]:
+        """rows [B, T, C] -> rows [B, T, C] and, with ``keep_keys``, their keys and values."""
+        if self.is_scanned:
+            return self.layers(rows, prepared, cache, mask, train, keep_keys)
+        kept = []
+        for i, layer in enumerate(self.layers):
+            own = None if prepared is None else prepared[i]
+            past = None if cache is None else cache[i]
+            rows, found = layer(rows, own, past, mask, train, keep_keys)
+            kept.append(found)
+        return rows, tuple(kept) if keep_keys else None
