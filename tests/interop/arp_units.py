@@ -2,7 +2,6 @@
 
 import re
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
