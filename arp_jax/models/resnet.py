@@ -1,9 +1,9 @@
 """ResNet trunk: images in, the last stage's feature map out; no pooling and no classifier.
 
 The topology is torchvision's (7x7 stem, max-pool, four stages of two-convolution blocks), so that
-published weights load one to one. Arrays are channels-last. Normalisation is a static option;
-group norm is the one the published Push-T encoder uses in place of batch norm, and it keeps the
-trunk free of mutable state.
+published weights load one to one. Arrays are channels-last. Normalisation is a static option
+without mutable state: group norm (the published Push-T encoder), or batch norm frozen at the
+statistics of another training (ALOHA policies, whose trunks start from ImageNet weights).
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 STAGE_BLOCKS: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 STAGE_WIDTHS = (64, 128, 256, 512)
+
+FROZEN_NORM_EPSILON = 1e-5
 
 _conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -28,7 +31,36 @@ def _group_norm(features: int, dtype: Any) -> nn.Module:
     )
 
 
-NORMS: dict[str, Callable[[int, Any], nn.Module]] = {"group": _group_norm}
+class FrozenBatchNorm(nn.Module):
+    """Batch norm that normalises by stored statistics and never learns.
+
+    Scale, bias, mean and variance are leaves of the parameter tree, so that weights survive a trip
+    to PyTorch and back exactly, but no gradient reaches them. Weight decay would still shrink them:
+    exclude them in the optimiser's `weight_decay_groups`.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        zeros, ones, shape = nn.initializers.zeros, nn.initializers.ones, (self.features,)
+        self.scale = self.param("scale", ones, shape)
+        self.bias = self.param("bias", zeros, shape)
+        self.running_mean = self.param("running_mean", zeros, shape)
+        self.running_var = self.param("running_var", ones, shape)
+
+    def __call__(self, x: Array) -> Array:
+        """x [..., features] to the same shape in ``dtype``."""
+        scale = self.scale * jax.lax.rsqrt(self.running_var + FROZEN_NORM_EPSILON)
+        shift = self.bias - self.running_mean * scale
+        scale, shift = jax.lax.stop_gradient((scale, shift))
+        return x * scale.astype(self.dtype) + shift.astype(self.dtype)
+
+
+NORMS: dict[str, Callable[[int, Any], nn.Module]] = {
+    "group": _group_norm,
+    "frozen_batch": FrozenBatchNorm,
+}
 
 
 def _conv(features: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:
@@ -72,8 +104,8 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Residual trunk (He et al. 2016, table 1) without its pooling and classifier.
 
-    ``__call__`` maps ``[N, height, width, 3]`` (already scaled to about [-1, 1]) to
-    ``[N, ceil(height / 32), ceil(width / 32), 512]`` in ``dtype``.
+    ``__call__`` maps ``[N, height, width, 3]`` (already normalised) to
+    ``[N, ceil(height / 32), ceil(width / 32), 512]`` in ``dtype``. ``norm`` is one of ``NORMS``.
     """
 
     depth: int = 18
