@@ -177,6 +177,15 @@ class MultiViewTransformer(nn.Module):
             [B, V, H / patch, W / patch, map_features] float32.
         """
         cfg = self.config
+        rows = self.mixed_rows(views, proprio, language, train)
+        maps = self.leave(rows[:, cfg.language_tokens :]).astype(jnp.float32)
+        return maps.reshape(-1, cfg.views, cfg.grid, cfg.grid, cfg.map_features)
+
+    def mixed_rows(
+        self, views: jax.Array, proprio: jax.Array, language: jax.Array, train: bool = False
+    ) -> jax.Array:
+        """Rows after all layers, [B, language_tokens + V * cells, width]: the sentence's first."""
+        cfg = self.config
         self._check(views, proprio, language)
         batch, grid = views.shape[0], cfg.grid
         seen = self._tokens(views, proprio)  # [B, V g g, F]
@@ -186,8 +195,7 @@ class MultiViewTransformer(nn.Module):
         rows, _ = self.within_views(rows, train)
         rows = jnp.concatenate([said, rows.reshape(batch, -1, cfg.width)], axis=1)
         rows, _ = self.across_views(rows, train)
-        maps = self.leave(rows[:, cfg.language_tokens :]).astype(jnp.float32)
-        return maps.reshape(batch, cfg.views, grid, grid, cfg.map_features)
+        return rows
 
     def _tokens(self, views: jax.Array, proprio: jax.Array) -> jax.Array:
         """Patch features beside the robot's, plus learned positions: [B, V g g, map_features]."""

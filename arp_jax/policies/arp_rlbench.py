@@ -316,14 +316,28 @@ class RlbenchArpPolicy:
 
         The loss of a point is the mean over views; everything else as `ChunkTransformer.losses`.
         """
-        keys = [None] * 5 if dropout_rng is None else list(jax.random.split(dropout_rng, 5))
+        keys = [None] * 3 if dropout_rng is None else list(jax.random.split(dropout_rng, 3))
+        maps = {
+            stage: self.feature_maps(params, stage, views[stage], observation, key)
+            for stage, key in zip(STAGES, keys[:2], strict=True)
+        }
+        return self.losses_of_maps(params, maps, targets, keys[2])
+
+    def losses_of_maps(
+        self,
+        params: Params,
+        maps: Mapping[str, Array],
+        targets: Targets,
+        dropout_rng: Array | None = None,
+    ) -> Metrics:
+        """As `losses_of_views`, from the maps of either stage."""
+        keys = [None] * 3 if dropout_rng is None else list(jax.random.split(dropout_rng, 3))
         found: Metrics = {}
-        for i, stage in enumerate(STAGES):
-            maps = self.feature_maps(params, stage, views[stage], observation, keys[i])
-            inputs = self._point_inputs(stage, maps, targets)
-            found |= self._apply(params, "losses", *inputs, dropout_rng=keys[2 + i])
-        inputs = self._gripper_inputs(maps, targets)
-        return found | self._apply(params, "losses", *inputs, dropout_rng=keys[4])
+        for stage, key in zip(STAGES, keys[:2], strict=True):
+            inputs = self._point_inputs(stage, maps[stage], targets)
+            found |= self._apply(params, "losses", *inputs, dropout_rng=key)
+        inputs = self._gripper_inputs(maps["fine"], targets)
+        return found | self._apply(params, "losses", *inputs, dropout_rng=keys[2])
 
     def _point_inputs(self, stage: str, maps: Array, targets: Targets) -> tuple[Any, ...]:
         """Values, schedule and contexts of the one-token sequences, one per view."""
