@@ -10,87 +10,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from arp_jax.models.convex_upsample import ConvexUpsampler, conv
 from arp_jax.models.heads import Sampling, Statistics, categorical
 from arp_jax.models.token_embeddings import Contexts, required_context
 from arp_jax.models.tokens import TokenType
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.1
-# Learned upsampling masks start soft: their logits are scaled down before the softmax.
-MASK_LOGIT_SCALE = 0.1
-
-
-def _uniform_by_fan_in(fan_in: int) -> nn.initializers.Initializer:
-    """Uniform in +-1/sqrt(fan_in), kernels and biases alike (as published conv layers start)."""
-    bound = 1.0 / np.sqrt(fan_in)
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def conv(
-    in_features: int, features: int, size: int, dtype: jnp.dtype, depthwise: bool = False
-) -> nn.Conv:
-    """``size`` x ``size`` convolution with zero padding that keeps the picture's size."""
-    init = _uniform_by_fan_in((1 if depthwise else in_features) * size * size)
-    return nn.Conv(
-        features,
-        (size, size),
-        padding=size // 2,
-        feature_group_count=in_features if depthwise else 1,
-        kernel_init=init,
-        bias_init=init,
-        dtype=dtype,
-    )
-
-
-def convex_upsample(low: jax.Array, mask_logits: jax.Array, ratio: int) -> jax.Array:
-    """Upsample by convex combinations of 3 x 3 neighbours.
-
-    Args:
-        low: [M, h, w, O].
-        mask_logits: [M, h, w, 9 * ratio^2], the 9 neighbours (row-major, zero padding) outermost.
-
-    Returns:
-        [M, h ratio, w ratio, O]: pixel (y ratio + u, x ratio + v) is the softmax-weighted sum of
-        the neighbours of cell (y, x), with weights of its own.
-    """
-    rows, height, width, outputs = low.shape
-    logits = mask_logits.reshape(rows, height, width, 9, ratio * ratio).astype(jnp.float32)
-    weights = nn.softmax(logits, axis=3)
-    padded = jnp.pad(low.astype(jnp.float32), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    shifts = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    neighbours = jnp.stack(shifts, axis=3)  # [M, h, w, 9, O]
-    planes = [(weights * neighbours[..., o : o + 1]).sum(3) for o in range(outputs)]
-    high = jnp.stack(planes, axis=-1).reshape(rows, height, width, ratio, ratio, outputs)
-    high = high.transpose(0, 1, 3, 2, 4, 5)
-    return high.reshape(rows, height * ratio, width * ratio, outputs)
-
-
-class ConvexUpsampler(nn.Module):
-    """Predicts a low-resolution picture and its upsampling mask from features [M, h, w, k]."""
-
-    in_features: int
-    hidden: int
-    ratio: int
-    outputs: int = 1
-    dtype: jnp.dtype = jnp.float32
-
-    def setup(self) -> None:
-        k, m, dtype = self.in_features, self.hidden, self.dtype
-        self.low_0, self.low_1 = conv(k, m, 3, dtype), conv(m, m, 3, dtype)
-        self.low_2 = conv(m, self.outputs, 3, dtype)
-        self.mask_0 = conv(k, m, 3, dtype)
-        self.mask_1 = conv(m, 9 * self.ratio**2, 1, dtype)
-
-    def __call__(self, features: jax.Array) -> jax.Array:
-        low = self.low_2(nn.relu(self.low_1(nn.relu(self.low_0(features)))))
-        mask = MASK_LOGIT_SCALE * self.mask_1(nn.relu(self.mask_0(features)))
-        return convex_upsample(low, mask, self.ratio)
 
 
 class ExplicitBatchNorm(nn.Module):
@@ -213,14 +140,18 @@ class HeatmapHead(nn.Module):
     ) -> tuple[jax.Array, dict[str, Any]]:
         """rows [B, N, C]; a context map has G = 1, B, or B * N rows (the last: one per token)."""
         batch, count, width = rows.shape
-        flat = rows.reshape(batch * count, 1, 1, width)
-        x = flat * self._features(contexts, batch, count)  # [B * N, h, w, C]
+        flat = rows.reshape(batch * count, width)
+        features = self._features(contexts, batch, count)
         found: dict[str, Any] = {}
-        if self.has_statistics:
-            token_weights = jnp.ones((batch, count)) if weights is None else weights
-            x, found = self.projector(x, statistics, token_weights.reshape(-1))
-        logits = self.upsampler(x)[..., 0].astype(jnp.float32)
-        return logits.reshape(batch, count, *logits.shape[1:]), found
+        if features.shape[0] == 1 and not self.has_statistics:
+            logits = self.upsampler.of_product(flat, features[0])
+        else:
+            x = flat[:, None, None, :] * features  # [B * N, h, w, C]
+            if self.has_statistics:
+                token_weights = jnp.ones((batch, count)) if weights is None else weights
+                x, found = self.projector(x, statistics, token_weights.reshape(-1))
+            logits = self.upsampler(x.astype(self.dtype))
+        return logits.reshape(batch, count, *logits.shape[1:3]), found
 
     def _features(self, contexts: Contexts, batch: int, count: int) -> jax.Array:
         if not isinstance(self.source, str):

@@ -8,8 +8,8 @@ import numpy as np
 from arp_jax.models.attention import SelfAttention
 from arp_jax.models.chunk_schedule import allowed_pairs, relative_index, two_stream_mask
 from arp_jax.models.context_attention import ContextAttention, attend_to_context
+from arp_jax.models.convex_upsample import ConvexUpsampler
 from arp_jax.models.heads import GaussianHead, gaussian_nll
-from arp_jax.models.heatmap_head import ConvexUpsampler
 from arp_jax.models.token_embeddings import position_1d, position_2d, sample_feature_grid
 from arp_jax.models.tokens import TokenType, decode_values, encode_values
 from tests.golden_files import GoldenCheck
