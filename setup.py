@@ -30,6 +30,7 @@ CORE = [
     "pillow",
     "rich",
     "safetensors",
+    "scikit-learn",  # the digits demonstration: images and a classifier
     "scipy",
     "tensorflow-datasets>=4.9.10",
     "tqdm",

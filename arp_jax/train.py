@@ -1,10 +1,11 @@
 """Demonstrations become a policy: the training script, read top to bottom.
 
-    python -m arp_jax.train --config=configs/debug.py --workdir=runs/debug
+    python -m arp_jax.train --config=configs/debug.py
     python -m arp_jax.train --config=configs/debug.py --workdir=runs/debug --resume
 
-A config file, its overrides (--config.train.steps=100) and a run directory flow in; config.json,
-run.json, README.txt, metrics.jsonl and checkpoints/ in it flow out. Exit status: 0 done, 75 stopped
+A config file, its overrides (--config.train.steps=100) and a run directory flow in (runs/debug when
+none is given); config.json, run.json, README.txt, metrics.jsonl, checkpoints/ and, where the config
+asks for one, report/ in it flow out. Exit status: 0 done, 75 stopped
 by SIGTERM or SIGINT after saving (start again with --resume), 1 a loss or gradient was not finite,
 2 wrong usage.
 """
@@ -14,7 +15,7 @@ import functools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,16 @@ from arp_jax.policies.base import Batch, Metrics, build_policy
 from arp_jax.training import preemption, run_dir, sharding
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle
 from arp_jax.training.command_line import parse_flags
-from arp_jax.training.inputs import SYNTHETIC, Inputs, open_inputs, validation_positions
+from arp_jax.training.inputs import DIGITS, SYNTHETIC, Inputs, open_inputs
 from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
 from arp_jax.training.optim import make_optimizer, make_schedule
 from arp_jax.training.progress import Progress
 from arp_jax.training.run_config import RunConfig
 from arp_jax.training.state import TrainState, init_state, make_loss_fn, make_update_fn
+from arp_jax.training.validation import held_out_batches, mean_metrics
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; made when absent.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; runs/NAME of configs/NAME.py.")
 RESUME = flags.DEFINE_bool("resume", False, "Continue the run in --workdir.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run in --workdir, then start anew.")
 TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
@@ -99,7 +101,7 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     if start >= config.train.steps:
         store.close()
         say(f"nothing to do: raise config.train.steps above {start} to train on")
-        return 0
+        return report(config, folder, inputs, policy, state)
 
     # 6. Update: one program, compiled before the clock starts
     schedule = make_schedule(config.optim, config.train.steps)
@@ -131,14 +133,14 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
         progress.close()
         store.close()
         writer.close()
-    return status
+    return status or report(config, folder, inputs, policy, run.state)
 
 
 def loop(run: Run, start: int) -> int:
     """Steps `start`..`steps`; returns the exit status."""
     config, progress = run.config.train, run.progress
     buffer, in_flight = MetricBuffer(), deque[Any]()
-    held_out = validation_batches(run)
+    held_out = held_out_batches(run.inputs.validation, config.eval_batches)
     run.inputs.train.position = start
     with (
         preemption.Preemption() as stop,
@@ -177,7 +179,7 @@ def loop(run: Run, start: int) -> int:
 
 
 def prepare_folder(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> None:
-    """Checks the run directory, clears it when asked, writes synthetic episodes when asked."""
+    """Checks the run directory, clears it when asked, writes a built-in dataset when asked."""
     run_dir.check_start(folder, resume, overwrite)
     if resume:
         run_dir.check_same_config(run_dir.read_config(folder), config.plain, folder)
@@ -189,6 +191,10 @@ def prepare_folder(config: RunConfig, folder: Path, resume: bool, overwrite: boo
 
         observation = OBSERVATION_SPEC.select(config.plain["observations"])
         write_synthetic(folder, observation, ACTION_SPEC)
+    elif config.data.source == DIGITS:
+        from arp_jax.data.digits import write_digits
+
+        write_digits(folder, config.plain["horizon"])
 
 
 def make_state(
@@ -229,24 +235,9 @@ def log(run: Run, buffer: MetricBuffer, step: int, rates: dict[str, float], lag:
     run.progress.show(step, rates, loss)
 
 
-def validation_batches(run: Run) -> list[Batch]:
-    """Held-out batches, read once: the pack is read by one thread at a time."""
-    loader = run.inputs.validation
-    if loader is None or not run.config.train.eval_every:
-        return []
-    positions = validation_positions(loader, run.config.train.eval_batches)
-    return [loader.batch_at(position) for position in positions]
-
-
 def validate(run: Run, held_out: list[Batch], step: int) -> None:
     """Loss of the averaged parameters on held-out episodes, without dropout."""
-
-    def results() -> Iterator[Metrics]:
-        for index, batch in enumerate(held_out):
-            yield run.loss_fn(run.state.ema, run.place(batch), jax.random.PRNGKey(index))
-
-    rows = jax.device_get(list(results()))
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    means = mean_metrics(run.loss_fn, run.state.ema, held_out, run.place)
     run.writer.write(step, "validation", means)
     run.progress.say(f"step {step}: validation loss {means['loss']:.4f}")
 
@@ -258,6 +249,19 @@ def save(run: Run, step: int) -> None:
     position = {"batches": step, "pack": inputs.pack.content_hash}
     stall = run.store.save(step, run.state, position, bundle)
     run.writer.write(step, "checkpoint", {"stall_s": stall})
+
+
+def report(config: RunConfig, folder: Path, inputs: Inputs, policy: Any, state: TrainState) -> int:
+    """Writes RUN/report when the config names one; returns the exit status."""
+    if config.report == DIGITS:
+        from arp_jax.evaluation.digits_report import report_digits
+
+        params = multihost_utils.process_allgather(state.ema, tiled=True)
+        if jax.process_index() == 0:
+            episodes = (inputs.pack, inputs.train_episodes, inputs.validation_episodes)
+            out = folder / "report"
+            report_digits(out, policy, params, inputs.normalizer, *episodes, config.seed)
+    return 0
 
 
 def stop_non_finite(run: Run, error: NonFiniteMetric) -> int:
@@ -277,10 +281,11 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
-        if not CONFIG.value or not WORKDIR.value:
-            raise ValueError("give --config=configs/NAME.py and --workdir=RUN")
+        if not CONFIG.value:
+            raise ValueError("give --config=configs/NAME.py")
         config = RunConfig.resolve(CONFIG.value.to_dict())
-        folder = Path(WORKDIR.value).resolve()
+        config_file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
+        folder = run_dir.choose_folder(WORKDIR.value, config_file)
         status = train(config, folder, RESUME.value, OVERWRITE.value)
     except ValueError as error:
         if TRACEBACK.value:

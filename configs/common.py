@@ -22,6 +22,7 @@ def base() -> ml_collections.ConfigDict:
     config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": 1})
     config.metrics = ml_collections.ConfigDict({"tensorboard": False, "wandb_project": ""})
     config.eval = evaluation()
+    config.report = ""  # "digits" writes RUN/report when training is done
     return config
 
 
@@ -29,7 +30,7 @@ def data() -> ml_collections.ConfigDict:
     """arp_jax.training.inputs.DataConfig."""
     return ml_collections.ConfigDict(
         {
-            "source": "synthetic",  # an RLDS folder, a pack, or "synthetic"
+            "source": "synthetic",  # an RLDS folder, a pack, "synthetic" or "digits"
             "split": "train",
             "pack_dir": "",  # "" packs into RUN/pack
             # feature -> "limits" | "standard" | "min_max" | "quantile"

@@ -6,8 +6,10 @@ from). Where the arrays come from is the builders' business, `datasets/push_t*/`
 TFDS writes everything without TensorFlow as long as images come encoded, hence the PNG here.
 """
 
+import contextlib
 import io
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -155,6 +157,33 @@ def prepare(builder: tfds.core.GeneratorBasedBuilder, arguments: Mapping[str, An
                 "delete the folder or choose another --out"
             )
     return False
+
+
+def prepare_in_run(folder: Path, make_builder: Callable[[], Any]) -> Path:
+    """`prepare` without a word, for a dataset that a run writes into its own directory.
+
+    Args:
+        folder: the run directory, the builder's `data_dir`; nothing of TFDS's own is left in it.
+        make_builder: makes the builder, whose `arguments` determine the result.
+
+    Returns:
+        The dataset's folder (with features.json).
+
+    Raises:
+        ValueError: the folder was made with other arguments.
+    """
+    downloads = folder / "downloads"
+    keep = downloads.exists()
+    builder = make_builder()
+    # TFDS leaves "*.incomplete..." folders behind when it is killed.
+    for leftover in folder.glob(f"{builder.name}/*incomplete*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    # TFDS announces a download that does not take place, and makes a folder for it.
+    with contextlib.redirect_stdout(io.StringIO()):
+        prepare(builder, builder.arguments)
+    if not keep:
+        shutil.rmtree(downloads, ignore_errors=True)
+    return Path(builder.data_dir)
 
 
 def write_sidecars(folder: Path, specs: DatasetSpecs, arguments: Mapping[str, Any]) -> None:

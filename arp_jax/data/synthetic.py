@@ -5,9 +5,6 @@ like any other. For debugging and tests: the numbers obey the specs and the acti
 but no physics made them, so a policy trained on them does nothing useful.
 """
 
-import contextlib
-import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,20 +39,13 @@ def write_synthetic(
     Returns:
         The dataset's folder (with features.json).
     """
-    # TFDS leaves "*.incomplete..." folders behind when it is killed.
-    for leftover in folder.glob("synthetic/*incomplete*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    builder = Synthetic(
-        observation=observation, action=action, episodes=episodes, seed=seed, data_dir=folder
-    )
-    # TFDS announces a download that does not take place, and makes a folder for it.
-    downloads = folder / "downloads"
-    keep = downloads.exists()
-    with contextlib.redirect_stdout(io.StringIO()):
-        push_t_rlds.prepare(builder, builder.arguments)
-    if not keep:
-        shutil.rmtree(downloads, ignore_errors=True)
-    return Path(builder.data_dir)
+
+    def make_builder() -> Synthetic:
+        return Synthetic(
+            observation=observation, action=action, episodes=episodes, seed=seed, data_dir=folder
+        )
+
+    return push_t_rlds.prepare_in_run(folder, make_builder)
 
 
 class Synthetic(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]

@@ -21,7 +21,9 @@ from arp_jax.data.store import META_FILE, Pack, open_pack
 from arp_jax.normalize import Affine, Normalizer, affine_from_limits, affine_from_stats
 from arp_jax.specs import PolicySpec
 
-SYNTHETIC = "synthetic"
+# Sources that a run writes into its own directory; train.py says by what.
+SYNTHETIC, DIGITS = "synthetic", "digits"
+BUILT_IN = (SYNTHETIC, DIGITS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,8 @@ class DataConfig:
     """The `data` section.
 
     Attributes:
-        source: an RLDS dataset folder (features.json), a pack (meta.json), or "synthetic".
+        source: an RLDS dataset folder (features.json), a pack (meta.json), or one of `BUILT_IN`:
+            "synthetic" (random curves for debugging) or "digits" (scikit-learn's, as a pen).
         split: split of an RLDS source, or a part of it ("train[:90]").
         pack_dir: where an RLDS source is packed to; "" is RUN/pack.
         normalization: feature -> "limits" (of its spec), "standard", "min_max" or "quantile" (of
@@ -87,9 +90,9 @@ class Inputs:
         return "\n".join(lines)
 
 
-def synthetic_source(run_dir: Path) -> Path:
-    """Where `arp_jax.data.synthetic.write_synthetic(RUN)` puts the dataset of a debugging run."""
-    return run_dir / SYNTHETIC / "1.0.0"
+def built_in_source(run_dir: Path, name: str) -> Path:
+    """Where the writers of `BUILT_IN` datasets put theirs: RUN/name/1.0.0."""
+    return run_dir / name / "1.0.0"
 
 
 def prepare_pack(config: DataConfig, observations: Sequence[str], run_dir: Path) -> Pack:
@@ -98,14 +101,13 @@ def prepare_pack(config: DataConfig, observations: Sequence[str], run_dir: Path)
     Raises:
         ValueError: nothing usable at the path; the message says what was expected.
     """
-    source = Path(config.source)
-    if config.source == SYNTHETIC:
-        source = synthetic_source(run_dir)
+    built_in = config.source in BUILT_IN
+    source = built_in_source(run_dir, config.source) if built_in else Path(config.source)
     budget = config.memory_budget_mb << 20
     if not source.is_dir():
         raise ValueError(
             f"config.data.source {str(source)!r} is no directory; give an RLDS dataset "
-            "(DATA_DIR/name/version), a pack, or 'synthetic'"
+            "(DATA_DIR/name/version), a pack, 'synthetic' or 'digits'"
         )
     if (source / META_FILE).is_file():
         return open_pack(source, budget)

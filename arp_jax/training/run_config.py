@@ -54,6 +54,10 @@ class TrainConfig:
         return UpdateConfig(self.accumulate, self.ema_power, self.ema_max)
 
 
+# What may be written when training is done; "" is nothing.
+REPORTS = ("", "digits")
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """All sections; `plain` is the whole config as JSON values."""
@@ -66,10 +70,11 @@ class RunConfig:
     train: TrainConfig
     mesh: dict[str, int]
     metrics: MetricsConfig
+    report: str
 
     SECTIONS = (
         *("seed", "data", "policy", "window", "horizon", "action_offset", "observations"),
-        *("optim", "train", "mesh", "metrics", "eval"),
+        *("optim", "train", "mesh", "metrics", "eval", "report"),
     )
 
     @classmethod
@@ -84,6 +89,7 @@ class RunConfig:
         check_keys(config["mesh"], ("data", "fsdp"), "config.mesh")
         if not 0 <= config["seed"] < 2**31:
             raise ValueError(f"config.seed must be in 0 .. 2^31-1, found {config['seed']}")
+        _check_report(config)
         return cls(
             # Through JSON, so that a resumed run compares like with like (tuples are lists).
             plain=json.loads(json.dumps(config)),
@@ -94,4 +100,18 @@ class RunConfig:
             train=read_section(TrainConfig, config["train"], "config.train"),
             mesh=dict(config["mesh"]),
             metrics=read_section(MetricsConfig, config["metrics"], "config.metrics"),
+            report=config["report"],
         )
+
+
+def _check_report(config: Mapping[str, Any]) -> None:
+    """A report that cannot be written fails before training, not after it."""
+    if config["report"] not in REPORTS:
+        raise ValueError(f"config.report {config['report']!r}: choose one of {REPORTS}")
+    if config["report"] == "digits" and config["policy"]["name"] != "arp_digits":
+        raise ValueError(
+            f"config.report 'digits' is about the policy arp_digits, found "
+            f"{config['policy']['name']!r}; set config.report to ''"
+        )
+    if config["report"] == "digits" and not config["data"]["validation_fraction"] > 0:
+        raise ValueError("config.report 'digits' needs config.data.validation_fraction above 0")

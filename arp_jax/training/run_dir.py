@@ -20,18 +20,20 @@ from typing import Any
 
 import jax
 
+from arp_jax.training.inputs import BUILT_IN
+
 CONFIG_FILE = "config.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco")
 # What --overwrite removes: everything that belongs to a run, nothing else in the directory.
 RUN_FILES = (
     *(CONFIG_FILE, "run.json", "README.txt", "metrics.jsonl", "checkpoints", "tensorboard"),
-    *("pack", "synthetic", "eval", "artifact", "summary.json"),
+    *("pack", *BUILT_IN, "eval", "artifact", "summary.json", "report"),
 )
 # Keys that may differ between a run and its continuation; all others decide what is learned.
 RESUMABLE = (
     *("train.steps", "train.log_every", "train.save_every", "train.eval_every"),
     *("train.eval_batches", "train.keep", "train.keep_every", "data.source", "data.pack_dir"),
-    *("data.prefetch", "data.memory_budget_mb", "metrics.", "eval.", "mesh."),
+    *("data.prefetch", "data.memory_budget_mb", "metrics.", "eval.", "mesh.", "report"),
 )
 
 _README = """\
@@ -52,6 +54,19 @@ Use it:       python -m arp_jax.evaluate {run}
 config.json     resolved config            run.json     command, revision, versions, devices
 metrics.jsonl   one JSON object a line     checkpoints/ one folder a step (Orbax)
 """
+
+
+def choose_folder(workdir: str | None, config_file: str) -> Path:
+    """The run directory, absolute: `workdir`, or runs/NAME for configs/NAME.py when it is None.
+
+    Raises:
+        ValueError: `workdir` is empty (an unset variable of a shell script, say).
+    """
+    if workdir is None:
+        workdir = f"runs/{Path(config_file.partition(':')[0]).stem}"
+    if not workdir:
+        raise ValueError("--workdir= is empty; name a directory or leave the flag out")
+    return Path(workdir).resolve()
 
 
 def check_start(run_dir: Path, resume: bool, overwrite: bool) -> None:
@@ -77,7 +92,7 @@ def check_start(run_dir: Path, resume: bool, overwrite: bool) -> None:
 
 def _reusable(path: Path) -> bool:
     """What a start that failed before its first step leaves behind: data, empty folders."""
-    return path.name in ("pack", "synthetic") or (path.is_dir() and not any(path.iterdir()))
+    return path.name in ("pack", *BUILT_IN) or (path.is_dir() and not any(path.iterdir()))
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

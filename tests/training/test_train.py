@@ -218,7 +218,7 @@ def test_unknown_section_is_named(pack_dir: Path, tmp_path: Path) -> None:
         (["--config.train.steps=x"], "flag --config.train.steps=x: invalid literal for int()"),
         (["--resum"], "Unknown command line flag 'resum'. Did you mean: resume"),
         (["stray"], "unexpected argument 'stray'"),
-        (["--workdir="], "give --config=configs/NAME.py and --workdir=RUN"),
+        (["--workdir="], "--workdir= is empty; name a directory or leave the flag out"),
     ],
 )
 def test_wrong_command_line_is_one_clear_line(
