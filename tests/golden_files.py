@@ -1,8 +1,9 @@
 """Golden vectors: where they are, and how far we are from them.
 
-Files come from ``${ARP_JAX_GOLDEN}/<part>`` if that variable is set, else from
-``tests/golden/<part>``, else from ``../shared/golden/<part>``. Every ``.npz`` found there must be
-tested by someone: a test module states which names it handles and fails on one nobody knows.
+Files come from ``${ARP_JAX_GOLDEN}/<part>`` alone if that variable is set, else from
+``tests/golden/<part>`` (what a user's clone has) and ``../shared/golden/<part>`` together. Every
+``.npz`` found there must be tested by someone: a test module recognises files by what is in them
+and fails on one nobody knows.
 """
 
 import os
@@ -14,22 +15,25 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 TOLERANCE = 1e-4
+# Options of jax.jit: golden models are tiny and run once, so compiling them is all the cost.
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
 
-def golden_directory(part: str = "arp") -> Path | None:
-    """Folder of golden files of one part, or None when this checkout has none."""
+def golden_directories(part: str = "arp") -> list[Path]:
+    """Folders that hold golden files of one part; empty when this checkout has none."""
     if "ARP_JAX_GOLDEN" in os.environ:
-        return Path(os.environ["ARP_JAX_GOLDEN"]) / part
-    for candidate in (TESTS / "golden" / part, TESTS.parents[1] / "shared" / "golden" / part):
-        if candidate.is_dir():
-            return candidate
-    return None
+        return [Path(os.environ["ARP_JAX_GOLDEN"]) / part]
+    candidates = (TESTS / "golden" / part, TESTS.parents[1] / "shared" / "golden" / part)
+    return [candidate for candidate in candidates if candidate.is_dir()]
 
 
 def golden_paths(part: str = "arp") -> list[Path]:
-    """Every golden file of one part, sorted by name."""
-    folder = golden_directory(part)
-    return [] if folder is None else sorted(folder.glob("*.npz"))
+    """Every golden file of one part, sorted by name; a name in two folders counts once."""
+    found: dict[str, Path] = {}
+    for folder in golden_directories(part):
+        for path in folder.glob("*.npz"):
+            found.setdefault(path.name, path)
+    return [found[name] for name in sorted(found)]
 
 
 def load_golden(path: Path) -> dict[str, np.ndarray]:
@@ -39,11 +43,11 @@ def load_golden(path: Path) -> dict[str, np.ndarray]:
 
 
 def golden_path(name: str, part: str = "arp") -> Path:
-    """The file ``name``.npz; skips the test when the folder in use does not have it."""
-    folder = golden_directory(part)
-    if folder is None or not (folder / f"{name}.npz").is_file():
-        pytest.skip(f"no golden file {name}.npz in {folder}")
-    return folder / f"{name}.npz"
+    """The file ``name``.npz; skips the test when no folder in use has it."""
+    for path in golden_paths(part):
+        if path.stem == name:
+            return path
+    pytest.skip(f"no golden file {name}.npz in {golden_directories(part)}")
 
 
 @dataclass
