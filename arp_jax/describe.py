@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from arp_jax.evaluation.config_policy import policy_of_config
@@ -23,25 +23,30 @@ from arp_jax.models.schedule_svg import schedule_svg
 from arp_jax.policies.base import Policy
 from arp_jax.training.command_line import parse_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-SVG = flags.DEFINE_string("svg", None, "Also draw: file name; several schedules add their name.")
-TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
+
+def define_flags() -> None:
+    """The command line; not at import, because other commands call their config flag the same."""
+    config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+    flags.DEFINE_string("svg", None, "Also draw: file name; several schedules add their name.")
+    flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
 
 
 def schedules_of(policy: Policy) -> dict[str, tuple[ChunkSchedule, ArpConfig]]:
-    """The layouts of a policy by name: its `schedule`, and every other `..._schedule` it has.
+    """The layouts of a policy by name: every public attribute that is a schedule, or a dict of it.
 
     Raises:
         ValueError: the policy has no schedule (it is no chunking autoregressive policy).
     """
-    found: dict[str, tuple[ChunkSchedule, ArpConfig]] = {}
     transformer: Any = getattr(policy, "transformer", None)
+    found: dict[str, ChunkSchedule] = {}
     for name, value in vars(policy).items():
-        if isinstance(value, ChunkSchedule) and not name.startswith("_"):
-            found[name] = (value, transformer.config)
+        several = value if isinstance(value, dict) else {"": value}
+        for key, schedule in several.items():
+            if isinstance(schedule, ChunkSchedule) and not name.startswith("_"):
+                found[f"{name}_{key}" if key else name] = schedule
     if not found:
         raise ValueError(f"{type(policy).__name__} has no chunk schedule to describe")
-    return found
+    return {name: (schedule, transformer.config) for name, schedule in found.items()}
 
 
 def run_command(policy: Policy, svg: Path | None) -> list[Path]:
@@ -63,19 +68,22 @@ def run_command(policy: Policy, svg: Path | None) -> list[Path]:
 
 def main(argv: list[str]) -> None:
     """Checks the command line and runs."""
+    logging.set_verbosity(logging.WARNING)
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
-        if not CONFIG.value:
+        given = flags.FLAGS
+        if not given.config:
             raise ValueError("give --config=configs/NAME.py")
-        policy = policy_of_config(CONFIG.value.to_dict())
-        run_command(policy, Path(SVG.value) if SVG.value else None)
+        policy = policy_of_config(given.config.to_dict())
+        run_command(policy, Path(given.svg) if given.svg else None)
     except ValueError as error:
-        if TRACEBACK.value:
+        if flags.FLAGS.traceback:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=parse_flags)
