@@ -83,7 +83,7 @@ def masked_softmax(scores: jax.Array, mask: Mask) -> jax.Array:
     if mask is None or (isinstance(mask, np.ndarray) and mask.all()):
         return nn.softmax(scores, axis=-1)
     weights = nn.softmax(scores + jnp.where(mask, np.float32(0), FORBIDDEN), axis=-1)
-    if isinstance(mask, np.ndarray) and not mask.any(-1).all():
+    if not isinstance(mask, np.ndarray) or not mask.any(-1).all():
         weights = weights * mask.any(-1, keepdims=True)
     return weights
 

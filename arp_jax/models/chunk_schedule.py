@@ -42,12 +42,14 @@ class ChunkSchedule:
             raise ValueError(
                 f"ChunkSchedule: {len(self.token_ids)} token_ids, {len(self.chunk_ids)} chunk_ids"
             )
-        steps = np.diff(np.asarray((-1, *self.chunk_ids)))
-        if steps[0] != 1 or ((steps != 0) & (steps != 1)).any():
-            raise ValueError(
-                "ChunkSchedule: chunk_ids must start at 0 and then stay or rise by 1, found "
-                f"{self.chunk_ids}"
-            )
+        for position, chunk in enumerate(self.chunk_ids):
+            before = self.chunk_ids[position - 1] if position else -1
+            if chunk - before not in ((0, 1) if position else (1,)):
+                follows = f"after {before}" if position else "at the start"
+                raise ValueError(
+                    f"ChunkSchedule: position {position} has chunk id {chunk} {follows}; chunk_ids "
+                    f"must start at 0 and then stay or rise by 1, found {self.chunk_ids}"
+                )
 
     @property
     def length(self) -> int:

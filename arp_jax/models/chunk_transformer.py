@@ -111,36 +111,29 @@ class ChunkTransformer(nn.Module):
     # -- parts shared by training and generation ------------------------------------------------
 
     def embed_values(
-        self,
-        codes: jax.Array,
-        positions: Sequence[int],
-        schedule: ChunkSchedule,
-        contexts: Contexts,
+        self, codes: jax.Array, token_ids: Sequence[int], contexts: Contexts
     ) -> jax.Array:
-        """Codes [B, L, D] -> value embeddings [B, T, C] of ``positions``, without positions."""
+        """Codes [B, T, D] of types token_ids [T] -> value embeddings [B, T, C], no positions."""
         order, parts = [], []
         for token_id, token in enumerate(self.config.tokens):
-            chosen = [i for i in positions if schedule.token_ids[i] == token_id]
+            chosen = [i for i, t in enumerate(token_ids) if t == token_id]
             if not chosen:
                 continue
             rows = codes[:, np.asarray(chosen), : token.dim]
             parts.append(self.value_embeddings[token.name](rows, contexts).astype(jnp.float32))
             order += chosen
         joined = jnp.concatenate(parts, axis=1)
-        if order == list(positions):
+        if order == sorted(order):
             return joined
-        place = {position: k for k, position in enumerate(order)}
-        return joined[:, np.asarray([place[i] for i in positions])]
+        return joined[:, np.argsort(order)]
 
-    def embed_queries(self, positions: Sequence[int], schedule: ChunkSchedule) -> jax.Array:
-        """Query embeddings [T, C] of ``positions``, without positions."""
-        chosen = np.asarray(positions, int)
-        slots = relative_index(schedule.chunk_ids)[chosen]
-        return self.query_embedding(slots, np.asarray(schedule.token_ids)[chosen])
+    def embed_queries(self, slots: Sequence[int], token_ids: Sequence[int]) -> jax.Array:
+        """Query embeddings [T, C] of slots [T] in their chunks and types [T], no positions."""
+        return self.query_embedding(np.asarray(slots, int), np.asarray(token_ids, int))
 
-    def enter(self, rows: jax.Array, positions: Sequence[int], train: bool = False) -> jax.Array:
-        """Add the learned position rows, drop out, cast to the compute type."""
-        rows = rows + self.position_table[np.asarray(positions, int)]
+    def enter(self, rows: jax.Array, positions: Any, train: bool = False) -> jax.Array:
+        """Add the learned position rows of positions [T], drop out, cast to the compute type."""
+        rows = rows + jnp.take(self.position_table, positions, axis=0)
         return self.embed_drop(rows, deterministic=not train).astype(self.dtype)
 
     def prepare_contexts(
@@ -239,13 +232,16 @@ class ChunkTransformer(nn.Module):
             if i in schedule.token_ids and not t.is_control and t.name not in skip
         ]
         value_rows, query_rows = self._rows(schedule, predicted, every_row)
-        value_in = self.embed_values(codes, value_rows, schedule, contexts) if value_rows else None
-        query_in = jnp.broadcast_to(
-            self.embed_queries(query_rows, schedule),
-            (values.shape[0], len(query_rows), cfg.embed_dim),
-        )
+        ids, slots = np.asarray(schedule.token_ids), relative_index(schedule.chunk_ids)
+        value_in = None
+        if value_rows:
+            rows = np.asarray(value_rows)
+            value_in = self.embed_values(codes[:, rows], ids[rows], contexts)
+        rows = np.asarray(query_rows, int)
+        query_in = self.embed_queries(slots[rows], ids[rows])
+        query_in = jnp.broadcast_to(query_in, (values.shape[0], *query_in.shape))
         both = query_in if value_in is None else jnp.concatenate([value_in, query_in], axis=1)
-        rows = self.enter(both, (*value_rows, *query_rows), train)
+        rows = self.enter(both, np.asarray((*value_rows, *query_rows)), train)
         length = schedule.length
         index = np.asarray((*value_rows, *(length + i for i in query_rows)))
         mask = schedule_mask(schedule)[np.ix_(index, index)]
@@ -389,8 +385,15 @@ class ChunkTransformer(nn.Module):
         """Log-likelihood [B, L] of every token given all earlier chunks; 0 for given tokens.
 
         Always higher = likelier, and defined for every head (published code mixes signs and
-        cannot do single Gaussians).
+        cannot do single Gaussians). A heat-map token with a soft label (``labels`` or its context)
+        scores sum p log q, without one the log-probability of its own pixel.
         """
+        labels = dict(labels or {})
+        for token_id, token in enumerate(self.config.tokens):
+            name, soft = token.name, token.predictor_option("label_name")
+            is_heatmap = not token.is_control and token.predictor == "upsample_from_2d_attn"
+            if is_heatmap and name not in labels and contexts.get(soft) is None:
+                labels[name] = values[:, np.asarray(schedule.positions_of(token_id), int), :2]
         out = self.trace(values, schedule, contexts, labels=labels, every_row=False)
         total = jnp.zeros(values.shape[:2], jnp.float32)
         for name, raw in out["predictions"].items():

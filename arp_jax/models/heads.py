@@ -7,7 +7,6 @@ Every head answers the same four questions; the heat-map head is in ``heatmap_he
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arp_jax.models.attention import dense
+from arp_jax.models.sampling import Sampling, categorical, required_key
 from arp_jax.models.token_embeddings import Contexts
 from arp_jax.models.tokens import TokenType
 
@@ -27,29 +27,6 @@ LOW_VARIANCE_RATIO = 1e-5
 LOW_VARIANCE_FLOOR = 1e-10
 
 Statistics = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a value is picked from a predicted distribution.
-
-    Attributes:
-        sample: draw; False takes the mode (most likely class or pixel, mean of a Gaussian).
-        temperature: > 0; the density is raised to 1 / temperature (logits are divided by it, a
-            standard deviation is multiplied by its square root).
-        mixture: value of a mixture when ``sample`` is False: "mean" (of the whole mixture, as
-            published) or "mode" (mean of the likeliest component).
-    """
-
-    sample: bool = False
-    temperature: float = 1.0
-    mixture: str = "mean"
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"Sampling: temperature must be > 0, found {self.temperature}")
-        if self.mixture not in ("mean", "mode"):
-            raise ValueError(f"Sampling: mixture must be 'mean' or 'mode', found {self.mixture!r}")
 
 
 class Head(Protocol):
@@ -74,21 +51,6 @@ class Head(Protocol):
 
     def pick(self, raw: jax.Array, rng: jax.Array | None, sampling: Sampling) -> jax.Array:
         """A value of each token [B, N, dim]."""
-
-
-def required_key(rng: jax.Array | None) -> jax.Array:
-    """``rng``; ValueError if it is None, because drawing needs a key."""
-    if rng is None:
-        raise ValueError("sampling needs an rng key, found None")
-    return rng
-
-
-def categorical(logits: jax.Array, rng: jax.Array | None, sampling: Sampling) -> jax.Array:
-    """Index [...] picked from logits [..., K]: argmax, or a draw at the given temperature."""
-    if not sampling.sample:
-        return jnp.argmax(logits, axis=-1)
-    rng = required_key(rng)
-    return jax.random.categorical(rng, logits / sampling.temperature, axis=-1)
 
 
 class ClassHead(nn.Module):
@@ -261,7 +223,8 @@ class GaussianHead(nn.Module):
         if self.low_variance:
             std = LOW_VARIANCE_RATIO * jnp.abs(chosen)
         noise = jax.random.normal(noise_rng, chosen.shape, chosen.dtype)
-        return chosen + np.sqrt(sampling.temperature).astype(np.float32) * std * noise
+        spread = jnp.sqrt(jnp.asarray(sampling.temperature, jnp.float32))
+        return chosen + spread * std * noise
 
 
 def _component(values: jax.Array, index: jax.Array) -> jax.Array:

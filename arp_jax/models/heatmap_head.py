@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from arp_jax.models.convex_upsample import ConvexUpsampler, conv
-from arp_jax.models.heads import Sampling, Statistics, categorical
+from arp_jax.models.heads import Statistics
+from arp_jax.models.sampling import Sampling, categorical
 from arp_jax.models.token_embeddings import Contexts, required_context
 from arp_jax.models.tokens import TokenType
 
@@ -172,7 +173,8 @@ class HeatmapHead(nn.Module):
         return -self.log_prob(raw, label)
 
     def log_prob(self, raw: jax.Array, label: jax.Array) -> jax.Array:
-        """Sum of p log q over pixels; label is a map of raw's size or coordinates [B, N, 2]."""
+        """Sum of p log q over pixels; label is a map of raw's size, or coordinates [B, N, 2] in
+        pixels, which are rounded to the nearest one inside the map."""
         batch, count, height, width = raw.shape
         log_q = nn.log_softmax(raw.reshape(batch, count, -1))
         if label.size == raw.size:
@@ -182,13 +184,9 @@ class HeatmapHead(nn.Module):
                 f"token type {self.token.name!r}: heat-map label has shape {label.shape}; expected "
                 f"{(batch * count, height, width)} or coordinates {(batch, count, 2)}"
             )
-        if self.token.is_continuous:
-            raise ValueError(
-                f"token type {self.token.name!r}: coordinate labels need is_continuous=False; "
-                "give a soft label map through label_name instead"
-            )
-        first, second = label[..., 0].astype(jnp.int32), label[..., 1].astype(jnp.int32)
-        index = second * width + first if self.is_xy else first * width + second
+        pixel = jnp.round(label).astype(jnp.int32)
+        column, row = (pixel[..., 0], pixel[..., 1])[:: 1 if self.is_xy else -1]
+        index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
         return jnp.take_along_axis(log_q, index[..., None], axis=-1)[..., 0]
 
     @property

@@ -155,3 +155,73 @@ def decode_values(
     if not binned.any():
         return codes
     return jnp.where(binned, codes * step + low, codes)
+
+
+def check_values(
+    values: Any,
+    token_ids: tuple[int, ...],
+    tokens: tuple[TokenType, ...],
+    contexts: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse values that a model would silently clip or look up wrongly.
+
+    For concrete arrays, on the host: it does nothing while a function is traced, so call it before
+    ``jit``. ``encode_values`` itself clips, as published.
+
+    Args:
+        values: [..., L, D], as ``encode_values`` takes them.
+        token_ids, tokens: type of every position, and the token table.
+        contexts: named arrays; with them also pixels on a context's feature map [G, h, w, C] and
+            rows of a context's embedding table are checked.
+
+    Raises:
+        ValueError: naming token type, position, dimension, value and what is allowed. Checked are:
+            numbers are finite; binned types lie within their bounds; class codes are whole numbers
+            of their dictionary; heat-map pixels lie on the map.
+    """
+    if isinstance(values, jax.core.Tracer):
+        return
+    flat = np.asarray(values, np.float32)
+    flat = flat.reshape(-1, *flat.shape[-2:])  # [B, L, D]
+    for position, token_id in enumerate(token_ids):
+        token = tokens[token_id]
+        limits = _value_limits(token, contexts or {})
+        for dim in range(token.dim):
+            low, high, whole = limits[dim]
+            column = flat[:, position, dim]
+            wrong = ~np.isfinite(column) | (column < low) | (column > high)
+            wrong |= whole & (column != np.floor(column))
+            if wrong.any():
+                sample = int(np.argmax(wrong))
+                kind = "a whole number in" if whole else "finite and in"
+                raise ValueError(
+                    f"token type {token.name!r}: position {position}, dim {dim} of sample {sample} "
+                    f"holds {float(column[sample]):g}, must be {kind} [{low:g}, {high:g}]"
+                )
+
+
+def _value_limits(token: TokenType, contexts: Mapping[str, Any]) -> list[tuple[float, float, bool]]:
+    """(lowest value, highest value, whole numbers only?) of every dimension."""
+    if token.is_binned and token.bounds is not None:
+        pairs = zip(token.bounds[::2], token.bounds[1::2], strict=True)
+        return [(float(low), float(high), False) for low, high in pairs]
+    anything = [(-np.inf, np.inf, False)] * token.dim
+    if token.embeds_from_context:
+        table = contexts.get(token.embeds_from_context)
+        return anything if table is None else [(0, table.shape[-2] - 1, True)]
+    has_own_label = not token.is_control and token.predictor_option("label_name") is None
+    if token.embedding == "discrete" or (
+        token.predictor == "class" and has_own_label and not token.is_continuous
+    ):
+        return [(0, size - 1, True) for size in token.dict_sizes]
+    source = token.predictor_option("attn_with")
+    if token.is_control or token.predictor != "upsample_from_2d_attn":
+        return anything
+    features = contexts.get(source) if isinstance(source, str) else None
+    if isinstance(source, str) and features is None:
+        return anything
+    height, width = source[1:] if features is None else features.shape[1:3]
+    ratio = token.predictor_option("upscale_ratio", 1)
+    rows, columns = (0, height * ratio - 1, False), (0, width * ratio - 1, False)
+    is_xy = token.predictor_option("token_format", "xy") == "xy"
+    return [columns, rows] if is_xy else [rows, columns]

@@ -18,7 +18,7 @@ from jax import Array
 
 from arp_jax.models.chunk_transformer import ChunkTransformer
 from arp_jax.models.generate import generate
-from arp_jax.models.heads import Sampling
+from arp_jax.models.sampling import Sampling
 from arp_jax.models.observation_encoder import (
     ImageEncoder,
     StateEncoder,
