@@ -54,7 +54,9 @@ class Rule:
 
 @dataclass
 class Report:
-    """What happened to every tensor: name lists, and (name, found, expected) for wrong shapes."""
+    """What happened to every tensor: name lists, and (name, found, expected) for wrong shapes, both
+    in PyTorch's layout.
+    """
 
     used: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
@@ -112,7 +114,8 @@ def convert(
         except (ValueError, IndexError):
             value = raw  # wrong rank: reported below
         if value.shape != expected:
-            report.misshaped.append((rule.torch_name, raw.shape, expected))
+            wanted = rule.layout.back(np.zeros(expected, np.float32)).shape
+            report.misshaped.append((rule.torch_name, raw.shape, wanted))
             continue
         target = leaf(tree, Rule(rule.torch_name, rule.path))
         target[... if rule.index is None else rule.index] = value

@@ -1,10 +1,13 @@
 """State-dict conversion: layouts, stacking, and a report that names every tensor."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from arp_jax.interop.arp import convert_arp, initial_statistics, parameter_rules
 from arp_jax.interop.torch_state import Rule, conv_kernel, convert, linear_kernel
+from arp_jax.models.transformer_block import UNROLL_UP_TO
 from tests.models.small_arp import CONFIG
 
 TEMPLATE = {
@@ -49,7 +52,10 @@ def test_report_names_every_problem() -> None:
     assert report.missing == ["layers.0.bias"]
     assert report.unused == ["extra"]
     assert report.ignored == ["counter"]
-    assert [name for name, *_ in report.misshaped] == ["layers.1.weight", "conv.weight"]
+    assert report.misshaped == [
+        ("layers.1.weight", (3, 3), (4, 3)),
+        ("conv.weight", (6,), (6, 1, 5, 5)),
+    ]
     with pytest.raises(ValueError, match="unused: extra"):
         report.raise_if_incomplete("file.pt")
 
@@ -70,4 +76,9 @@ def test_every_parameter_of_a_model_has_a_rule() -> None:
         ]
 
     assert sorted(walk(params)) == sorted(covered)
-    assert covered[("stacks_0", "layers", "mlp", "fc1", "kernel")] == 2
+    # The two conditioned layers keep leaves of their own; a deep stack shares them, row by row.
+    assert covered[("stacks_0", "layers_1", "mlp", "fc1", "kernel")] == 1
+    deep = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1] * (UNROLL_UP_TO + 1))
+    blocks = [r for r in parameter_rules(deep) if r.torch_name.startswith("blocks.")]
+    rows = [r.index for r in blocks if r.torch_name.endswith("mlp.fc1.weight")]
+    assert rows == list(range(UNROLL_UP_TO + 1))

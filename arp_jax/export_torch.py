@@ -1,0 +1,66 @@
+"""A run's parameters become a PyTorch state dict under the published names.
+
+A run directory flows in; a file that the publisher's module loads with `load_state_dict(strict=
+True)` flows out: .safetensors or .npz without PyTorch, .pth or .pt with it. The inverse of
+`python -m arp_jax.import_checkpoint`, bit for bit.
+
+Examples:
+    python -m arp_jax.export_torch runs/imported weights.safetensors
+    python -m arp_jax.export_torch runs/push_t_image weights.pth --no_ema
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from arp_jax.interop.published import conversion
+from arp_jax.interop.torch_file import write_state
+from arp_jax.training.checkpoint import load_run
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line; `--help` is this module's docstring and the flags."""
+    parser = argparse.ArgumentParser(
+        "python -m arp_jax.export_torch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="run directory")
+    add("out", type=Path, metavar="OUT", help="file to write: .safetensors, .npz, .pth or .pt")
+    add("--step", type=int, help="checkpoint of this training step instead of the newest")
+    add("--no_ema", action="store_true", help="last parameters instead of their moving average")
+    add("--traceback", action="store_true", help="show the traceback of wrong usage")
+    return parser.parse_args(argv)
+
+
+def export(flags: argparse.Namespace) -> None:
+    """Converts the run's parameters and writes them."""
+    loaded = load_run(flags.run, step=flags.step, use_ema=not flags.no_ema)
+    rules = conversion(loaded.config["policy"]["name"])
+    state = rules.to_torch(loaded.params, loaded.policy, loaded.normalizer)
+    write_state(flags.out, state)
+    size = flags.out.stat().st_size / 1e6
+    which = "last parameters" if flags.no_ema else "moving average"
+    print(f"{flags.out}: {len(state)} tensors, {size:.1f} MB ({which} of step {loaded.step})")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
+    flags = parse(argv)
+    logging.set_verbosity(logging.ERROR)  # Orbax narrates each read
+    try:
+        export(flags)
+    except ValueError as error:
+        if flags.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

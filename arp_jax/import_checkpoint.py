@@ -1,0 +1,211 @@
+"""A checkpoint that PyTorch trained becomes a run directory, without PyTorch.
+
+A file (.ckpt, .pth, .pt, .safetensors, .npz) and the config of its policy flow in; a table of what
+became of every tensor, and a run that evaluate and export_policy take, flow out. Nothing in the
+file is executed. docs/importing.md says which config belongs to which published file.
+
+Examples:
+    python -m arp_jax.import_checkpoint latest.ckpt --config=configs/push_t_image.py \\
+        --workdir=runs/imported
+    python -m arp_jax.import_checkpoint latest.ckpt --config=configs/push_t_image.py \\
+        --workdir=runs/imported --key=state_dicts.model --report=report.txt
+    python -m arp_jax.evaluate runs/imported
+
+The way back is `python -m arp_jax.export_torch`. Exit status: 0 done; 2 wrong usage, an unreadable
+file, or tensors that do not fit the config: then no run is written.
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+from rich.console import Console
+
+from arp_jax.evaluation.config_policy import policy_of_config
+from arp_jax.interop import report_table
+from arp_jax.interop.published import Conversion, conversion
+from arp_jax.interop.torch_file import read_state, state_keys
+from arp_jax.interop.torch_state import Report
+from arp_jax.policies.base import Params, Policy
+from arp_jax.training import run_dir
+from arp_jax.training.checkpoint import CheckpointStore, RunBundle
+from arp_jax.training.command_line import parse_flags
+from arp_jax.training.optim import make_optimizer
+from arp_jax.training.run_config import RunConfig
+from arp_jax.training.state import TrainState
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config of the policy.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory to write.")
+KEY = flags.DEFINE_string("key", None, "State dict inside the file, e.g. state_dicts.model.")
+REPORT = flags.DEFINE_string("report", None, "Also write the fate of every tensor to this file.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run in --workdir first.")
+TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
+
+# Trainers that keep both write them so; a run has a place for both as well.
+LAST_KEY, AVERAGE_KEY = "state_dicts.model", "state_dicts.ema_model"
+_ROWS = 20  # of tensors that do not fit, on the screen
+
+_README = """\
+This directory is a policy that was trained in PyTorch and imported into arp_jax.
+
+from         {file}
+sha256       {digest}
+read         {parts}
+command      {command}
+revision     {revision}
+imported     {started}
+
+Use it:       python -m arp_jax.evaluate {run}
+              python -m arp_jax.export_policy {run}
+Back again:   python -m arp_jax.export_torch {run} weights.safetensors
+
+config.json     resolved config            run.json     command, revision, versions, devices
+checkpoints/    one folder a step (Orbax); step 0 is the import
+"""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One state dict of the file, converted.
+
+    Attributes:
+        title: file and key, for tables.
+        state: what was read.
+        params, report: what it became.
+    """
+
+    title: str
+    state: Mapping[str, np.ndarray]
+    params: Params
+    report: Report
+
+
+def import_checkpoint(
+    file: Path,
+    config: RunConfig,
+    folder: Path,
+    key: str | None = None,
+    report: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Reads, converts, reports, and writes the run.
+
+    Args:
+        file: any that `read_state` takes.
+        config: of the policy; the spec comes from its `eval.env` or from its policy's robot.
+        folder: the run directory; must be new or empty unless `overwrite`.
+        key: state dict inside the file; None takes the moving average for evaluation and, when the
+            file has them as well, the last parameters beside it.
+        report: file for the table of all tensors.
+        overwrite: remove the run in `folder`, once everything fits.
+
+    Raises:
+        ValueError: anything does not fit; no run is written then.
+    """
+    run_dir.check_start(folder, resume=False, overwrite=overwrite)
+    policy = policy_of_config(config.plain)
+    rules = conversion(config.policy["name"])
+    parts = read_parts(file, key, rules, policy)
+    show(list(parts.values()))
+    if report is not None:
+        sections = [(part.title, part.report, part.state) for part in parts.values()]
+        report_table.write_report(report, sections)
+    for part in parts.values():
+        if not report_table.is_complete(part.report):
+            raise ValueError(
+                f"{part.title} does not fit the config: {report_table.in_a_line(part.report)}"
+            )
+
+    last, average = parts.get("params", parts["ema"]), parts["ema"]
+    methods = config.plain["data"]["normalization"]
+    normalizer = rules.normalizer(average.state, policy, methods)
+    # The file says nothing about the data it was trained on, so there are no statistics.
+    bundle = RunBundle(config.plain, policy.spec, {}, normalizer)
+    state = train_state(config, last.params, average.params)
+    if overwrite:
+        run_dir.clear(folder)
+    store = CheckpointStore(folder)
+    try:
+        store.save(0, state, {"batches": 0, "pack": ""}, bundle)
+    finally:
+        store.close()
+    write_files(folder, config, file, parts)
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    print(f"run: {folder}, {count:,} parameters\nnext: python -m arp_jax.evaluate {folder}")
+
+
+def read_parts(
+    file: Path, key: str | None, rules: Conversion, policy: Policy
+) -> dict[str, Imported]:
+    """ "ema", what evaluation uses, and "params" when the file keeps the last parameters too."""
+    found = state_keys(file)
+    wanted = {"ema": key}
+    if key is None and {LAST_KEY, AVERAGE_KEY} <= set(found):
+        wanted = {"ema": AVERAGE_KEY, "params": LAST_KEY}
+    parts = {}
+    for place, chosen in wanted.items():
+        state = read_state(file, chosen)  # refuses to guess among several
+        title = f"{file.name} {found[0] if chosen is None else chosen}".strip()
+        parts[place] = Imported(title, state, *rules.to_ours(state, policy))
+    return parts
+
+
+def show(parts: list[Imported]) -> None:
+    """Prints a summary of every part, and the tensors that do not fit."""
+    console = Console(soft_wrap=True)
+    for part in parts:
+        console.print(report_table.summary_table(part.report, part.state, part.title))
+        if not report_table.is_complete(part.report):
+            kinds = report_table.FATAL
+            console.print(report_table.tensor_table(part.report, part.state, kinds, _ROWS))
+
+
+def train_state(config: RunConfig, params: Params, ema: Params) -> TrainState:
+    """The state of a training that would start from these parameters."""
+    params, ema = jax.tree.map(jnp.asarray, (params, ema))
+    tx = make_optimizer(config.optim, config.train.steps)
+    rng = jax.random.PRNGKey(config.seed)
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), ema, rng)
+
+
+def write_files(folder: Path, config: RunConfig, file: Path, parts: Mapping[str, Imported]) -> None:
+    """config.json, run.json, and a README.txt that says where the weights come from."""
+    run_dir.write_run_files(folder, config.plain, resume=False)
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    names = {"ema": "moving average", "params": "parameters"}
+    read = ", ".join(f"{part.title} ({names[place]})" for place, part in parts.items())
+    about: dict[str, Any] = run_dir.describe_start()
+    text = _README.format(file=file, digest=digest, parts=read, run=folder, **about)
+    run_dir.write_text(folder / "README.txt", text)
+
+
+def main(argv: list[str]) -> None:
+    """Checks the command line and runs."""
+    logging.set_verbosity(logging.ERROR)  # Orbax narrates each write
+    try:
+        if len(argv) != 2:
+            raise ValueError("give one FILE to import; see --help")
+        if not CONFIG.value or not WORKDIR.value:
+            raise ValueError("give --config=configs/NAME.py and --workdir=RUN")
+        config = RunConfig.resolve(CONFIG.value.to_dict())
+        report = Path(REPORT.value) if REPORT.value else None
+        folder = Path(WORKDIR.value).resolve()
+        import_checkpoint(Path(argv[1]), config, folder, KEY.value, report, OVERWRITE.value)
+    except ValueError as error:
+        if TRACEBACK.value:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)
