@@ -173,18 +173,18 @@ class HeatmapHead(nn.Module):
         return -self.log_prob(raw, label)
 
     def log_prob(self, raw: jax.Array, label: jax.Array) -> jax.Array:
-        """Sum of p log q over pixels; label is a map of raw's size, or coordinates [B, N, 2] in
-        pixels, which are rounded to the nearest one inside the map."""
+        """Sum of p log q over pixels; label is a map of raw's size, or coordinates [B, N, 2] or
+        [B * N, 2] in pixels, which are rounded to the nearest one inside the map."""
         batch, count, height, width = raw.shape
         log_q = nn.log_softmax(raw.reshape(batch, count, -1))
         if label.size == raw.size:
             return (label.reshape(log_q.shape).astype(jnp.float32) * log_q).sum(-1)
-        if label.shape != (batch, count, 2):
+        if label.shape not in ((batch, count, 2), (batch * count, 2)):
             raise ValueError(
                 f"token type {self.token.name!r}: heat-map label has shape {label.shape}; expected "
                 f"{(batch * count, height, width)} or coordinates {(batch, count, 2)}"
             )
-        pixel = jnp.round(label).astype(jnp.int32)
+        pixel = jnp.round(label.reshape(batch, count, 2)).astype(jnp.int32)
         column, row = (pixel[..., 0], pixel[..., 1])[:: 1 if self.is_xy else -1]
         index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
         return jnp.take_along_axis(log_q, index[..., None], axis=-1)[..., 0]
