@@ -9,11 +9,8 @@ time) and one observation. Compilation is reported apart, warm-up is left out. E
 
 import argparse
 import functools
-import importlib.metadata
 import json
 import multiprocessing
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hardware import hardware
 
 from arp_jax.control.history import push_observation, start_history
 from arp_jax.sim.env import State
@@ -209,29 +207,6 @@ def load_chooser(run: Path, execute: int) -> tuple[Chooser, tuple[str, ...], str
     )
 
 
-def hardware() -> dict[str, Any]:
-    """Where and with what this ran."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "python": platform.python_version(),
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "devices": [str(device) for device in jax.devices()],
-        "versions": versions,
-    }
-
-
 def print_row(row: Row, best_gym: dict[str, float]) -> None:
     """One line, with the ratio to the faster gym-pusht figure of the same observation."""
     ratio = (
@@ -263,7 +238,7 @@ def main() -> None:
     except ValueError:
         parser.error(f"--envs {args.envs!r} is not a list of integers such as 1,64,256,1024")
 
-    machine = hardware()
+    machine = hardware(PACKAGES)
     print(json.dumps(machine))
     rows: list[Row] = []
     best_gym: dict[str, float] = {}

@@ -11,8 +11,9 @@ from arp_jax.sim.push_t.env import PushT
 from arp_jax.sim.push_t.reset_laws import legacy_initial_conditions
 
 
-@pytest.fixture(scope="module")
-def benchmark(repository):
+@pytest.fixture
+def benchmark(repository, monkeypatch):
+    monkeypatch.syspath_prepend(repository / "benchmarks")
     path = repository / "benchmarks" / "sim_push_t.py"
     spec = importlib.util.spec_from_file_location("sim_push_t_benchmark", path)
     module = importlib.util.module_from_spec(spec)
