@@ -1,10 +1,10 @@
 """The published ALOHA policy's numbers, for every golden file that holds some, to 1e-4.
 
 Files are recognised by their contents. `aloha_real.npz` of this repository holds numbers only: we
-ran the reference implementation (mlzxy/arp @ 73cb339, torch 2.13 on a CPU, float32, evaluation mode)
-with formula weights on inputs of our own: two random mosaics as images, the second sample padded
-from action 63 on. Its network saw (image_u8 / 255 - image_mean) / image_std, and of large results
-every 64th channel or pixel is kept.
+ran the reference implementation (mlzxy/arp @ 73cb339, torch 2.13 on a CPU, float32, evaluation
+mode) with formula weights on inputs of our own: two random mosaics as images, the second sample
+padded from action 63 on. Its network saw (image_u8 / 255 - image_mean) / image_std, and of large
+results every 64th channel or pixel is kept.
 """
 
 from pathlib import Path
