@@ -236,7 +236,11 @@ class ChunkTransformer(nn.Module):
         value_in = None
         if value_rows:
             rows = np.asarray(value_rows)
-            value_in = self.embed_values(codes[:, rows], ids[rows], contexts)
+            if any(cfg.tokens[i].embedding == "feat_grid_2d" for i in ids):
+                # A map per view shares out all points of a type, so none may be left out.
+                value_in = self.embed_values(codes, ids, contexts)[:, rows]
+            else:
+                value_in = self.embed_values(codes[:, rows], ids[rows], contexts)
         rows = np.asarray(query_rows, int)
         query_in = self.embed_queries(slots[rows], ids[rows])
         query_in = jnp.broadcast_to(query_in, (values.shape[0], *query_in.shape))
