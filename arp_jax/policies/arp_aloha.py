@@ -17,8 +17,8 @@ from jax import Array
 
 from arp_jax.models.chunk_transformer import ChunkTransformer
 from arp_jax.models.generate import generate
-from arp_jax.models.heads import Sampling
 from arp_jax.models.heatmap_head import updated_statistics
+from arp_jax.models.sampling import Sampling
 from arp_jax.models.state_image_encoder import StateImageEncoder, cells
 from arp_jax.policies import arp_aloha_config
 from arp_jax.policies.arp_aloha_config import (
