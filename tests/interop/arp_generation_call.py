@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from arp_jax.models.chunk_schedule import ChunkSchedule
-from arp_jax.models.generate import generate_with_trace
+from arp_jax.models.decode_plan import LOOP_FROM
+from arp_jax.models.generate import generate, generate_with_trace
 from arp_jax.models.tokens import decode_values, encode_values
 from tests.golden_files import FAST_COMPILE
 from tests.interop.arp_case import ArpCase
@@ -35,18 +36,12 @@ def check_generation_call(case: ArpCase, call: str) -> None:
     pickers = _pickers(case, arguments.get("sample_function"), numbers, schedule, out)
     facts: list[dict[str, Any]] = []  # static parts of the steps, filled while tracing
 
+    arguments = (jnp.asarray(prompt[..., :-1], jnp.float32), schedule, contexts)
+    keywords = {"given": given, "statistics": case.statistics, "pickers": pickers}
+
     @functools.partial(jax.jit, compiler_options=FAST_COMPILE)
     def everything(params: Any) -> tuple[jax.Array, list[dict[str, Any]]]:
-        generation = generate_with_trace(
-            case.model,
-            params,
-            jnp.asarray(prompt[..., :-1], jnp.float32),
-            schedule,
-            contexts,
-            given=given,
-            statistics=case.statistics,
-            pickers=pickers,
-        )
+        generation = generate_with_trace(case.model, params, *arguments, **keywords)
         facts.extend({k: step[k] for k in STATIC} for step in generation.steps)
         arrays = [{k: v for k, v in s.items() if k not in STATIC} for s in generation.steps]
         return generation.values, arrays
@@ -54,6 +49,10 @@ def check_generation_call(case: ArpCase, call: str) -> None:
     values, arrays = everything(case.params)
     np.testing.assert_array_equal(out[0, :, -1], schedule.token_ids)
     case.check.compare(f"{call}/out", values[..., : out.shape[-1] - 1], out[..., :-1])
+    if len(arrays) >= LOOP_FROM:  # tracing looks at every pass; repeating ones are else a loop
+        looped = functools.partial(generate, case.model, **keywords)
+        found = jax.jit(lambda params: looped(params, *arguments))(case.params)
+        case.check.compare(f"{call}/out", found[..., : out.shape[-1] - 1], out[..., :-1])
     steps = [fact | found for fact, found in zip(facts, arrays, strict=True)]
     stored = {k.split("/")[0] for k in keys if k.startswith("step")}
     if stored:
