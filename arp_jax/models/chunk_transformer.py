@@ -225,6 +225,8 @@ class ChunkTransformer(nn.Module):
         cfg = self.config
         schedule.check(cfg)
         self._check_values(values, schedule)
+        for name in (*skip, *(labels or ())):
+            cfg.token_id(name)  # refuses a name that no type has
         codes = encode_values(values, schedule.token_ids, cfg.tokens)
         predicted = [
             t.name
