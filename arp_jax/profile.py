@@ -60,14 +60,18 @@ class PaperModel:
     figure: str = ""
 
 
+_PUSH_T = 14_333_861
 _ABLATIONS = "arp_push_t_ablations.py"
 PAPER = (
-    PaperModel("Push-T", "push_t_image.py", 14_333_861, 877.5, "23.5M, 3.7G"),
-    PaperModel("Push-T one step", f"{_ABLATIONS}:one_step"),
-    *(PaperModel(f"Push-T plan {n} a pass", f"{_ABLATIONS}:plan_{n}") for n in (1, 2, 3)),
-    *(PaperModel(f"Push-T action {n} a pass", f"{_ABLATIONS}:action_{n}") for n in (1, 2, 4, 8)),
-    PaperModel("Push-T flat", f"{_ABLATIONS}:flat"),
-    PaperModel("Push-T flat, discrete", f"{_ABLATIONS}:flat_discrete"),
+    PaperModel("Push-T", "push_t_image.py", _PUSH_T, 877.5, "23.5M, 3.7G"),
+    PaperModel("Push-T one step", f"{_ABLATIONS}:one_step", 14_334_117),
+    *(PaperModel(f"Push-T plan {n} a pass", f"{_ABLATIONS}:plan_{n}", _PUSH_T) for n in (1, 2, 3)),
+    *(
+        PaperModel(f"Push-T action {n} a pass", f"{_ABLATIONS}:action_{n}", _PUSH_T)
+        for n in (1, 2, 4, 8)
+    ),
+    PaperModel("Push-T flat", f"{_ABLATIONS}:flat", 12_325_752),
+    PaperModel("Push-T flat, discrete", f"{_ABLATIONS}:flat_discrete", 12_328_872),
     PaperModel("ALOHA", "arp_aloha.py", 59_159_886, 19_580.0, "47.6M, 17.8G"),
     PaperModel("RLBench ARP", "arp_rlbench.py", 72_115_622, 0.0, "71.9M, 56.2G"),
     PaperModel("RLBench ARP+", "arp_rlbench.py:plus", 74_014_374, 0.0, "73.8M, 57.4G"),

@@ -18,13 +18,13 @@ from jax import Array
 
 from arp_jax.models.chunk_transformer import ChunkTransformer
 from arp_jax.models.generate import generate
-from arp_jax.models.sampling import Sampling
 from arp_jax.models.observation_encoder import (
     ImageEncoder,
     StateEncoder,
     crop_images,
     scale_images,
 )
+from arp_jax.models.sampling import Sampling
 from arp_jax.policies import arp_config
 from arp_jax.policies.arp_config import OBSERVATION, PLAN, ArpPolicyConfig, published_push_t
 from arp_jax.policies.base import Batch, Metrics, Params
@@ -157,16 +157,12 @@ class ArpPolicy:
         unit, heat-maps and bins nats of probability (of the pixel or bin that was recorded).
         """
         context = self._encode(params, batch["observation"], None)
-        values, labels = self._sequence(batch)
-        if self.config.plan_head == "heatmap" and labels:
-            size = self.config.heatmap_size
-            labels = {PLAN: _pixel_maps(values[:, self._positions(PLAN), :2], size)}
+        values, _ = self._sequence(batch)  # soft labels are for training
         each: Any = self.transformer.apply(
             {"params": params["transformer"]},
             values,
             self.schedule,
             {OBSERVATION: context},
-            labels=labels,
             method="log_prob",
         )
         types = self.transformer.config.tokens
@@ -238,9 +234,3 @@ class ArpPolicy:
             is_pad = jnp.repeat(is_pad, self.spec.action.size, axis=1)
         given = self.schedule.length - is_pad.shape[1]
         return jnp.pad(~is_pad, ((0, 0), (given, 0)), constant_values=True)
-
-
-def _pixel_maps(points: Array, size: int) -> Array:
-    """Whole pixels [B, N, 2] (x, y) -> maps [B * N, size, size] that are 1 there."""
-    column, row = points[..., 0].astype(jnp.int32), points[..., 1].astype(jnp.int32)
-    return jax.nn.one_hot(row * size + column, size * size).reshape(-1, size, size)

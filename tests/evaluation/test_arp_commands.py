@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from arp_jax import describe
+from arp_jax import describe, profile
 from arp_jax.evaluation.config_policy import policy_of_config
 from configs import arp_push_t_ablations, debug
 
@@ -35,34 +35,45 @@ def test_describe_prints_and_draws(tmp_path, repository):
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 
+WRONG = [
+    (["--config=configs/debug.py", "--config.eval.env=ant"], "'ant' has no known spec"),
+    (["--config=configs/debug.py", "--config.policy.heads=5"], "policy.embed_dim 32"),
+    ([], "give --config=configs/NAME.py"),
+]
+
+
+@pytest.mark.parametrize("command", ["describe", pytest.param("profile", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ([], "give --config=configs/NAME.py"),
-        (["--config=configs/debug.py", "--config.eval.env=ant"], "'ant' has no known spec"),
-        (["--config=configs/debug.py", "--config.policy.heads=5"], "policy.embed_dim 32"),
-    ],
+    ("flags", "message"), [WRONG[0], *(pytest.param(*w, marks=pytest.mark.slow) for w in WRONG[1:])]
 )
-def test_wrong_usage_is_one_line(flags, message, repository):
-    error = run("arp_jax.describe", *flags, cwd=repository, status=2).strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    assert message in error
+def test_wrong_usage_is_one_line(command, flags, message, repository):
+    error = run(f"arp_jax.{command}", *flags, cwd=repository, status=2).strip()
+    assert error.splitlines()[-1].startswith("error: ")
+    assert message in error.splitlines()[-1]
+    assert "Traceback" not in error
 
 
-def test_profile_writes_its_numbers(tmp_path, repository):
+def test_profile_writes_its_numbers(tmp_path, capsys):
     out = tmp_path / "p.json"
-    flags = ["--config=configs/debug.py", "--no_compile", "--batch=2", f"--json={out}"]
-    printed = run("arp_jax.profile", *flags, cwd=repository)
-    assert "heads_fine-action" in printed
+    given = {"config": debug.get_config(), "all": False, "batch": 2, "no_compile": True}
+    profile.run_command(SimpleNamespace(**given, json=str(out)))
+    assert "encoder" in capsys.readouterr().out
     document = json.loads(out.read_text())
     rows = {row["name"]: row for row in document["rows"]}
     assert document["batch_size"] == 2
     assert document["total"]["parameters"] == sum(r["parameters"] for r in rows.values())
-    # W * (2 + 16) observed numbers of a window of 2, 32 hidden units, 2 examples and 2 steps.
+    # A window of 2, each 2 + 16 numbers, 32 hidden units, 2 examples.
     assert rows["encoder/hidden_dense"]["act_macs"] == 2 * 2 * 18 * 32
     assert document["checks"]["act"]["explained"] == pytest.approx(1, abs=0.1)
-    error = run("arp_jax.profile", cwd=repository, status=2)
-    assert "give --config=configs/NAME.py or --all" in error
+
+
+@pytest.mark.slow
+def test_profile_as_a_command(tmp_path, repository):
+    out = tmp_path / "p.json"
+    flags = ["--config=configs/debug.py", f"--json={out}"]
+    printed = run("arp_jax.profile", *flags, cwd=repository)
+    assert "training step" in printed
+    assert json.loads(out.read_text())["memory"]["training step"]["temporary"] > 0
 
 
 def test_schedules_are_found_by_name():
