@@ -26,7 +26,16 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+def described(value: Any) -> str:
+    """A value from a file for an error message: never long, whatever the file nests into it."""
+    if isinstance(value, Global):
+        return str(value)[:100]
+    if isinstance(value, str | int | float | bytes | type(None)):
+        return repr(value)[:100] if not isinstance(value, int) or abs(value) < 2**64 else "a number"
+    return f"a {type(value).__name__}"
+
+
+@dataclass(eq=False, repr=False)
 class Record:
     """What a call in the pickle would have made: the callable and all that was put into it.
 

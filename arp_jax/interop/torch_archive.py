@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from arp_jax.interop.inert_pickle import InertReader
+from arp_jax.interop.inert_pickle import InertReader, described
 from arp_jax.interop.torch_tensors import Storage, TensorCalls
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -145,13 +145,15 @@ class _PickleStorages:
         position, end = self._memory.tell(), self._memory.size()
         for key in keys:
             if not isinstance(key, str) or key not in storages:
-                raise ValueError(f"it holds a storage {key!r} that no tensor uses")
+                raise ValueError(f"it holds a storage {described(key)} that no tensor uses")
             storage = storages[key]
             count = int.from_bytes(self._memory[position : position + 8], "little", signed=True)
             self._starts[key] = position + 8
             position += 8 + count * storage.dtype.itemsize
             if count != storage.size or position > end:
-                raise ValueError(f"storage {key} should have {storage.size} numbers; cut short?")
+                raise ValueError(
+                    f"storage {described(key)} should have {storage.size} numbers; cut short?"
+                )
         absent = storages.keys() - self._starts.keys()
         if absent:
             raise ValueError(f"storage {min(absent)} is absent")

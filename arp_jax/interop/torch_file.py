@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from arp_jax.interop.inert_pickle import Record
+from arp_jax.interop.inert_pickle import Record, described
 from arp_jax.interop.torch_archive import open_torch_file
 from arp_jax.interop.torch_tensors import NumpyArray, Tensor
 
@@ -182,7 +182,8 @@ def _state_dicts(content: Any) -> _StateDicts:
     search(content, ())
     first = [key for key in PREFERRED_KEYS if key in found]
     if not found and isinstance(content, Record):
-        raise ValueError(f"it holds an object of {content.of}, no state dict; save x.state_dict()")
+        what = described(content.of)
+        raise ValueError(f"it holds an object of {what}, no state dict; save x.state_dict()")
     ordered = {key: found[key] for key in (*first, *found)}
     return _StateDicts(ordered, next(iter(ordered)) if first or len(ordered) == 1 else None)
 
@@ -204,8 +205,8 @@ def _arrays(named: Mapping[str, Any]) -> State:
             state[name] = np.array(value, order="C")
         elif isinstance(value, int | float):
             state[name] = np.asarray(value)
-        elif isinstance(value, Record) and "_rebuild_" in str(value.of):
-            raise ValueError(f"{name} is made by {value.of}, a kind of tensor we cannot read")
+        elif isinstance(value, Record) and "_rebuild_" in described(value.of):
+            raise ValueError(f"{name} is made by {described(value.of)}: no kind of tensor we read")
     return state
 
 

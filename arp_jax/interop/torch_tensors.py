@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
-from arp_jax.interop.inert_pickle import Builder, Global, Record, Stateful
+from arp_jax.interop.inert_pickle import Builder, Global, Record, Stateful, described
 
 # Name of a storage class without "Storage" -> dtype of its numbers.
 _STORAGES: dict[str, Any] = {
@@ -44,6 +44,7 @@ _DTYPES: dict[str, Any] = {
 }
 # A tensor may repeat its storage (`expand`), but a small file must not fill the memory.
 _MOST_REPEATED = 2**24
+_MOST_AXES = 64  # of numpy
 
 
 class StorageSource(Protocol):
@@ -87,9 +88,9 @@ class Tensor:
     def __post_init__(self) -> None:
         """Checks that the tensor lies inside its storage."""
         numbers = (self.offset, *self.shape, *self.strides)
-        whole = all(type(n) is int and n >= 0 for n in numbers)
-        if not whole or len(self.shape) != len(self.strides):
-            raise ValueError(f"a tensor has offset, shape or strides {numbers}")
+        whole = all(type(n) is int and 0 <= n < 2**63 for n in numbers)
+        if not whole or not len(self.shape) == len(self.strides) <= _MOST_AXES:
+            raise ValueError("a tensor has an impossible offset, shape or stride")
         count = math.prod(self.shape)
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         room = self.storage.size * self.storage.dtype.itemsize // self.dtype.itemsize
@@ -129,15 +130,15 @@ class TensorCalls:
         kind, key, _, size, *view = identifier[1:]
         dtype = _storage_dtype(kind)
         if not isinstance(key, str) or type(size) is not int or size < 0:
-            raise ValueError(f"a storage has key {key!r} and size {size!r}")
+            raise ValueError(f"a storage has key {described(key)} and size {described(size)}")
         whole = self.storages.setdefault(key, Storage(key, dtype, size))
         if (whole.dtype, whole.size) != (dtype, size):
-            raise ValueError(f"storage {key} is described in two ways")
+            raise ValueError(f"storage {described(key)} is described in two ways")
         if not view or view[0] is None:
             return whole
         _, start, part = view[0]
         if not (type(start) is type(part) is int and 0 <= start <= start + part <= size):
-            raise ValueError(f"a storage has the view {view[0]!r}")
+            raise ValueError(f"storage {described(key)} has an impossible view")
         return Storage(key, dtype, part, start)
 
     def tensor(
@@ -158,7 +159,7 @@ class TensorCalls:
         if not isinstance(storage, Storage) or not isinstance(named, Global):
             raise ValueError("a tensor has no storage or no dtype")
         if named.module != "torch" or named.name not in _DTYPES:
-            raise ValueError(f"tensors of dtype {named} are not supported")
+            raise ValueError(f"tensors of dtype {described(named)} are not supported")
         dtype = np.dtype(_DTYPES[named.name])
         return self._tensor(storage, dtype, (offset, shape, strides), rest[3:])
 
@@ -219,7 +220,7 @@ class NumpyDtype(Stateful):
     def dtype(self) -> np.dtype:
         """The dtype; only numbers and truth values, no strings, structures or objects."""
         if not isinstance(self.code, str) or not re.fullmatch(r"[biufc]\d{1,2}", self.code):
-            raise ValueError(f"a numpy array of dtype {self.code!r} is not supported")
+            raise ValueError(f"numpy arrays of dtype {described(self.code)} are not supported")
         return np.dtype(self.code).newbyteorder(self.order)
 
 
@@ -259,7 +260,7 @@ def _storage_dtype(kind: Any) -> np.dtype:
         name = kind.name.removesuffix("Storage")
         if name != kind.name and name in _STORAGES:
             return np.dtype(_STORAGES[name])
-    raise ValueError(f"storages of class {kind} are not supported")
+    raise ValueError(f"storages of class {described(kind)} are not supported")
 
 
 def _ordered_dict(*args: Any) -> dict[Any, Any]:
@@ -270,5 +271,5 @@ def _ordered_dict(*args: Any) -> dict[Any, Any]:
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     """`_codecs.encode(text, "latin1")`: how old pickle protocols write bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"a pickle encodes text as {encoding!r}")
+        raise ValueError(f"a pickle encodes text as {described(encoding)}")
     return text.encode("latin1")

@@ -283,6 +283,35 @@ def test_a_tensor_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
         read_state(tmp_path / "x.pth")
 
 
+def test_nested_values_stay_harmless(tmp_path: Path) -> None:
+    """Shared and deep nesting: nothing walks through it, also no error message."""
+    grows, deep = b"]q\x01", b"N"
+    for _ in range(100):  # 2^100 items when written out
+        grows = grows + b"0](h\x01h\x01eq\x01"
+    for _ in range(30_000):
+        deep = deep + b"\x85"
+    record = b"cos\nsystem\n"  # a call of a call of a call ...
+    for _ in range(30_000):
+        record = record + b")R"
+    for value in (grows, deep, record):
+        data = tensor_pickle(None)
+        path = tmp_path / "x.pth"
+        write_zip(path, data[:-2] + b"X\x01\x00\x00\x00v" + value + b"u.")
+        assert_same(read_state(path), {"w": np.array([1, 2], np.float32)})
+        write_zip(path, b"\x80\x02" + value + b".")
+        with pytest.raises(ValueError, match="no state dict"):
+            read_state(path)
+        for wanted in (b"ctorch\nFloatStorage\n", b"X\x01\x00\x00\x000"):  # as class, as key
+            assert wanted in data
+            write_zip(path, data.replace(wanted, value, 1))
+            with pytest.raises(ValueError, match="storage"):
+                read_state(path)
+        key_of_dict = b"\x80\x02}" + value + b"K\x01s."
+        write_zip(path, key_of_dict)
+        with pytest.raises(ValueError, match="no state dict"):
+            read_state(path)
+
+
 def damaged_files(folder: Path):
     """(name of the damage, path) of files that cannot be read."""
     torch = torch_module()
