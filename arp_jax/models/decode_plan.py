@@ -4,7 +4,7 @@ In: a ``ChunkSchedule``, the length of the prompt, what is given. Out: one ``Chu
 and their grouping into runs that one compiled loop body serves. Plain Python over static facts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,12 @@ def plan_steps(
     prompt_length: int,
     given: Mapping[int, Any],
     select: Callable[[int], tuple[int, ...]],
+    shared_out: Collection[int] = (),
 ) -> tuple[ChunkStep, ...]:
     """One step per chunk after the prompt; ``select`` tells which contexts serve a chunk.
+
+    Tokens of the types ``shared_out`` are divided among the views of a map, all of one type so far
+    together: a new one changes the embeddings of older ones, so the past is encoded again.
 
     Raises:
         ValueError: a chunk mixes control and predicted tokens, or a control token has no value.
@@ -86,6 +90,9 @@ def plan_steps(
         else:
             if (selection := select(chunk)) != current:  # the past's keys are of other contexts
                 current, cached = selection, 0
+            ids = schedule.token_ids
+            if set(ids[:cached]) & set(ids[cached:filled]) & set(shared_out):
+                cached = 0
             steps.append(ChunkStep(chunk, cached, filled, stop, True, selection))
             cached = filled
         filled = stop

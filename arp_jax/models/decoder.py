@@ -116,7 +116,8 @@ class Decoder:
     ) -> Values:
         """Fill every position after the prompt [B, P, D]; facts of each pass go to ``trace``."""
         schedule, length = self.schedule, prompt.shape[1]
-        steps = plan_steps(schedule, self.tokens, length, self.inputs.given, self._selection)
+        views, given = self._of_several_views(prompt.shape[0]), self.inputs.given
+        steps = plan_steps(schedule, self.tokens, length, given, self._selection, views)
         apart = set(range(schedule.num_chunks)) if trace is not None else set(self.inputs.pickers)
         apart |= {schedule.chunk_ids[position] for position in self.inputs.given}
         state = self._begin(prompt, scored)
@@ -151,6 +152,15 @@ class Decoder:
             context.select(chunk, name) if isinstance(context, ChunkContexts) else 0
             for name, context in self.contexts.items()
         )
+
+    def _of_several_views(self, batch: int) -> set[int]:
+        """Types embedded from maps [B * views, ...] with more than one view."""
+        found = set()
+        for token_id, token in enumerate(self.tokens):
+            entry = self.contexts.get(token.embedding_option("sampling_from"))
+            maps = entry.values if isinstance(entry, ChunkContexts) else (entry,)
+            found |= {token_id for x in maps if x is not None and x.shape[0] > batch}
+        return found
 
     def _now(self, selection: tuple[int, ...]) -> dict[str, jax.Array | None]:
         pairs = zip(self.contexts.items(), selection, strict=True)
