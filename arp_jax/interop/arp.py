@@ -77,8 +77,8 @@ def _layer(layer: Mapping[str, Any]) -> LayerConfig:
         cross_attention_dropout=cross.get("attn_pdrop", 0.1),
         cross_residual_dropout=cross.get("resid_pdrop", 0.1),
         condition_on=layer.get("condition_on") or "",
-        adaln=layer.get("AdaLN", False),
-        norm_before_adaln=layer.get("norm_before_AdaLN", False),
+        adaln=bool(layer.get("AdaLN", False)),
+        norm_before_adaln=bool(layer.get("norm_before_AdaLN", False)),
         name=layer.get("name") or "",
     )
 
