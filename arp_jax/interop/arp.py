@@ -158,8 +158,8 @@ def _block_rules(
         linear["adaLN_modulation.1"] = (*path, "modulation")
     for name, ours in linear.items():
         yield from _pair(f"{block}.{name}", ours, "linear", index)
-    for name, ours in norms.items():
-        yield from _pair(f"{block}.{name}", (*path, ours), "norm", index)
+    for name, norm in norms.items():
+        yield from _pair(f"{block}.{name}", (*path, norm), "norm", index)
     if config.layer_norm_every_block:
         yield from _pair(f"layer_norms.{number}", (*path, "norm_out"), "norm", index)
 
