@@ -57,7 +57,8 @@ class AlohaArpConfig:
         guide_corr_dim: channels of the projected product of token and feature map.
         guide_sigma: standard deviation of the label in heat-map pixels.
         action_chunk: actions predicted per pass; the horizon or more = all of them.
-        one_step: every action and guide point in a single pass (the published ablation).
+        one_step: every action and guide point in a single pass (the published ablation, whose
+            released code executes the state as the first action; ours executes the actions).
         action_components: Gaussians of the action head.
         low_variance: sample (almost) the mean of a drawn Gaussian instead of from it.
         sample, temperature, mixture: as in `policies.arp_config.ArpPolicyConfig`.

@@ -26,7 +26,6 @@ Arrays = dict[str, np.ndarray]
 
 # Inputs by the names that a file may give them; a folder-like prefix is allowed.
 NAMES = {
-    "image": ("image_u8", "images_u8", "image", "images", "observation.images"),
     "state": ("state", "observation.state", "observation_state", "agent_pos", "qpos"),
     "action": ("action", "actions"),
     "is_pad": ("action_is_pad", "is_pad"),
@@ -37,14 +36,17 @@ INPUT_FOLDERS = ("", "in/", "input/", "inputs/", "batch/")
 
 # Results: pattern of the key -> our quantity.
 RESULTS = (
-    (r"(resnet_|backbone_)?(fmap|feature_map|features)|backbone", "feature_map"),
-    (r"visual[-_]tokens?|encoder_out|obs_tokens", "tokens"),
+    (r"(resnet_|backbone_)?(fmap|feature_map|features)|backbone(_out)?", "feature_map"),
+    (r"visual[-_]tokens?|enc(oder)?_out|obs_tokens", "tokens"),
     (r"visual[-_]feat_?map", "map"),
     (r"valid(_tk)?_mask", "valid"),
-    (r"guide[-_]pts?[-_](left|right)", "points_{}"),
+    (r"guide_pts?_(left|right)", "points_{}"),
     (r"emb_star_out", "value_out"),
     (r"emb_hat_out", "query_out"),
     (r"guide_logits_(left|right)", "logits_{}"),
+    (r"tks|tk_codes", "sequence"),
+    (r"action", "pred_action"),
+    (r"guide-pt-(left|right)", "pred_{}"),
 )
 
 
@@ -71,7 +73,7 @@ class AlohaCase:
         self.data, self.check = data, check
         self.seen: set[str] = set()
         self.inputs = {name: self._input(keys) for name, keys in NAMES.items()}
-        assert self.inputs["image"] is not None, f"{check.name}: no image among {sorted(data)}"
+        self.inputs["image"] = self._image()
         shapes = json.loads(str(data["state_dict_json"]))
         self.policy = _policy(shapes, self.inputs)
         state = formula_state(shapes)
@@ -88,6 +90,16 @@ class AlohaCase:
                 return self.data[folder + key]
         return None
 
+    def _image(self) -> np.ndarray:
+        """Images [B, 3, h, w], uint8 or as the network sees them."""
+        keys = [key for key in self.data if "image" in key and self.data[key].ndim >= 4]
+        assert keys, f"{self.check.name}: no image among {sorted(self.data)}"
+        self.seen.add(keys[0])
+        image = self.data[keys[0]]
+        if image.shape[-1] == 3:
+            image = np.moveaxis(image, -1, -3)
+        return image.reshape(-1, *image.shape[-3:])
+
     def _image_statistics(self) -> Arrays:
         """Given in the file, or none: then the network sees values in [0, 1] (or floats as is)."""
         found = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32)}
@@ -100,7 +112,7 @@ class AlohaCase:
     @property
     def observation(self) -> dict[str, jax.Array]:
         image, state = self.inputs["image"], self.inputs["state"]
-        image = image.reshape(-1, *image.shape[-3:]).transpose(0, 2, 3, 1)
+        image = image.transpose(0, 2, 3, 1)
         if image.dtype != np.uint8:  # already as the network sees it
             image = image.astype(np.float32) * 255
         return {
@@ -147,7 +159,7 @@ class AlohaCase:
             for pattern, quantity in RESULTS:
                 match = re.fullmatch(pattern, bare)
                 name = quantity.format(match[1]) if match and "{}" in quantity else quantity
-                if match and name in found:
+                if match and name in found and key not in self.seen:
                     self.compare(key, found[name])
 
     def check_acting(self) -> None:
@@ -220,20 +232,38 @@ class AlohaCase:
                 "points_right": right,
                 "value_out": streams["value_out"],
                 "query_out": streams["query_out"],
+                "values": values,
                 "logits_left": predictions[LEFT],
                 "logits_right": predictions[RIGHT],
+                "raw_action": predictions[ACTION],
                 "statistics": policy.update_statistics(params, batch)["statistics"],
             }
 
         found = jax.device_get(train(self.params, self.batch))
-        self.compare_known(found)
-        for name, value in found["metrics"].items():
-            if f"loss/{name}" in self.data:
-                self.compare(f"loss/{name}", value)
+        self.compare_known({**found, **_at_valid_tokens(found, policy)})
+        entries = found["metrics"]
+        for key in self.data:
+            if match := re.fullmatch(r"(train/)?loss/(.+)", key):
+                assert match[2] in entries, f"{self.check.name}: unknown loss {key}"
+                self.compare(key, entries[match[2]])
         after = aloha_to_torch({**self.params, "statistics": found["statistics"]}, policy)
         for key in self.data:
             if match := re.fullmatch(r"(train/)?after/(.*running_(mean|var))", key):
                 self.compare(key, after["model." + match[2].removeprefix("model.")])
+
+
+def _at_valid_tokens(found: dict[str, Any], policy: AlohaArpPolicy) -> Arrays:
+    """Raw predictions of the tokens that count, one row each, and the sequence with its ids."""
+    ids = np.asarray(policy.schedule.token_ids)
+    batch = len(found["values"])
+    column = np.broadcast_to(ids[:, None], (batch, len(ids), 1))
+    rows = {"sequence": np.concatenate([found["values"], column], axis=-1)}
+    parts = {"action": "raw_action", "left": "logits_left", "right": "logits_right"}
+    for token_id, (name, source) in enumerate(parts.items(), start=1):
+        rows[f"pred_{name}"] = found[source][found["valid"][:, ids == token_id]]
+        if name != "action":
+            rows[f"pred_{name}"] = rows[f"pred_{name}"][:, None]  # one channel, as published
+    return rows
 
 
 def _views(found: np.ndarray, key: str) -> list[np.ndarray]:
