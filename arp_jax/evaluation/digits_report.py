@@ -176,7 +176,8 @@ def print_report(found: Mapping[str, Any], console: Console | None = None) -> No
         nats = [Interval(**row["nats_per_image"][name]).describe(digits=2) for name in _MODELS]
         share = Interval(**row["drawn_recognised"])
         table.add_row(str(label), str(row["n"]), *nats, share.describe(percent=True))
-    console = console or Console()
+    # A log file has no width; intervals should not be broken there.
+    console = console or Console(width=max(Console().width, 110))
     console.print(table)
     overall, copies = found["overall"], found["copies_of_training_images"]
     real = Interval(**overall["held_out_recognised"]).describe(percent=True)

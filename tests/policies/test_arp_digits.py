@@ -1,6 +1,8 @@
 """The digits policy: its size, that its likelihood is one, that it draws what it predicts."""
 
+import functools
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +45,15 @@ def batch(action: np.ndarray, digit: int, classes: int = 10) -> dict:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> tuple[DigitsArpPolicy, dict]:
+def tiny() -> tuple[DigitsArpPolicy, dict, Callable[[np.ndarray, int], dict]]:
+    """A policy, parameters, and the likelihood of pixel lists of a class as one program."""
     policy = DigitsArpPolicy(SMALL, spec(2, 3, pixels=2))
-    return policy, perturbed(policy)
+    params, program = perturbed(policy), jax.jit(policy.log_prob)
+
+    def log_prob(lists: np.ndarray, digit: int) -> dict:
+        return {name: np.asarray(x) for name, x in program(params, batch(lists, digit)).items()}
+
+    return policy, params, log_prob
 
 
 def test_the_published_size():
@@ -60,9 +68,8 @@ def test_the_published_size():
 
 
 def test_likelihoods_of_all_lists_sum_to_one(tiny):
-    policy, params = tiny
-    lists = every_list(2, 3, pixels=2)
-    log_prob = policy.log_prob(params, batch(lists, digit=3))
+    _, _, log_prob = tiny
+    log_prob = log_prob(every_list(2, 3, pixels=2), 3)
     assert {name: x.shape for name, x in log_prob.items()} == {"h": (36, 2), "w": (36, 2)}
     nats = -sum(x.sum(-1) for x in log_prob.values())
     np.testing.assert_allclose(np.exp(-nats).sum(), 1.0, rtol=1e-5)
@@ -70,16 +77,17 @@ def test_likelihoods_of_all_lists_sum_to_one(tiny):
 
 
 def test_loss_is_the_mean_of_the_nats(tiny):
-    policy, params = tiny
-    some = batch(every_list(2, 3, pixels=2)[::5], digit=3)
-    loss, metrics = policy.loss(params, some, jax.random.PRNGKey(0), train=False)
-    nats = -sum(x.sum(-1) for x in policy.log_prob(params, some).values()).mean()
+    policy, params, log_prob = tiny
+    lists = every_list(2, 3, pixels=2)
+    evaluate = jax.jit(functools.partial(policy.loss, train=False))
+    loss, metrics = evaluate(params, batch(lists, digit=3), jax.random.PRNGKey(0))
+    nats = -sum(x.sum(-1) for x in log_prob(lists, 3).values()).mean()
     np.testing.assert_allclose(metrics["nats_per_image"], nats, rtol=1e-5)
     np.testing.assert_allclose(loss, metrics["h.ce_loss"] + metrics["w.ce_loss"], rtol=1e-6)
 
 
 def test_draws_follow_the_likelihood_of_their_class(tiny):
-    policy, params = tiny
+    policy, params, log_prob = tiny
     lists, count = every_list(2, 3, pixels=2), 4000
     act = jax.jit(policy.act)
     shares = {}
@@ -89,34 +97,34 @@ def test_draws_follow_the_likelihood_of_their_class(tiny):
         assert drawn.shape == (count, 2, 2)
         matches = np.isclose(drawn[:, None], lists[None], atol=1e-6).all((2, 3))  # [count, 36]
         assert (matches.sum(1) == 1).all()
-        expected = np.exp(
-            sum(x.sum(-1) for x in policy.log_prob(params, batch(lists, digit)).values())
-        )
-        shares[digit] = expected
+        shares[digit] = np.exp(sum(x.sum(-1) for x in log_prob(lists, digit).values()))
         # Pearson's statistic has 35 degrees of freedom; 80 is passed once in 20,000 tries.
-        assert (count * (matches.mean(0) - expected) ** 2 / expected).sum() < 80
+        statistic = count * (matches.mean(0) - shares[digit]) ** 2 / shares[digit]
+        assert statistic.sum() < 80
     assert np.abs(shares[0] - shares[7]).sum() > 0.05
 
 
 def test_a_token_depends_on_the_past_only(tiny):
-    policy, params = tiny
-    lists = every_list(2, 3, pixels=2)
-    log_prob = policy.log_prob(params, batch(lists, digit=1))
-    first = np.asarray(log_prob["h"][:, 0])
-    np.testing.assert_allclose(first[:18], first[0], rtol=1e-5)  # the first row is 0 in these
-    second = np.asarray(log_prob["w"][:, 0]).reshape(6, 6)  # [first pixel, second pixel]
-    np.testing.assert_allclose(second, second[:, :1] * np.ones((1, 6)), rtol=1e-5)
+    _, _, log_prob = tiny
+    found = log_prob(every_list(2, 3, pixels=2), 1)
+    # Lists in order: first row (2), first column (3), second pixel (6).
+    row = found["h"][:, 0].reshape(2, 3, 6)
+    column = found["w"][:, 0].reshape(2, 3, 6)
+    np.testing.assert_allclose(row, np.broadcast_to(row[:, :1, :1], row.shape), rtol=1e-5)
+    np.testing.assert_allclose(column, np.broadcast_to(column[..., :1], column.shape), rtol=1e-5)
+    assert np.ptp(column[:, 0, 0]) > 1e-3  # the column does depend on the row
 
 
 def test_training_uses_dropout_and_has_a_gradient():
     policy = DigitsArpPolicy(DigitsArpConfig(layers=1, embed_dim=16, heads=2), spec(2, 3, 2))
     params, some = perturbed(policy), batch(every_list(2, 3, 2)[:8], digit=2)
 
-    def loss(params, seed):
-        return policy.loss(params, some, jax.random.PRNGKey(seed), train=True)[0]
+    @jax.jit
+    def loss_and_gradient(params, rng):
+        return jax.value_and_grad(lambda p: policy.loss(p, some, rng, train=True)[0])(params)
 
-    assert loss(params, 0) != loss(params, 1)
-    gradient = jax.grad(loss)(params, 0)
+    (one, gradient), (two, _) = (loss_and_gradient(params, jax.random.PRNGKey(k)) for k in (0, 1))
+    assert one != two
     assert jnp.abs(gradient["class_table"][2]).max() > 0
     assert jnp.abs(gradient["class_table"][3]).max() == 0
 

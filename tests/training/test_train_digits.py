@@ -1,11 +1,13 @@
 """The digits demonstration end to end, tiny: data made, three steps, resumed exactly, reported."""
 
 import csv
+import functools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from absl.testing import flagsaver
@@ -16,6 +18,7 @@ from arp_jax.data import digits
 from arp_jax.evaluation import digits_baselines, digits_report
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import load_run
+from arp_jax.training.inputs import open_inputs
 from arp_jax.training.run_config import RunConfig
 from configs import arp_digits
 from tests.training.conftest import leaves_equal
@@ -86,7 +89,7 @@ def test_report(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert row["low"] <= row["value"] <= row["high"]
     # Three steps of training: near the uniform distribution over 8 rows and 8 columns, 27 times.
     assert overall["nats_per_image"]["arp"]["value"] == pytest.approx(27 * np.log(64), rel=0.25)
-    last = [line for line in (straight / "metrics.jsonl").read_text().splitlines()][-1]
+    last = (straight / "metrics.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["step"] == 3
     with (straight / "report/digits.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -106,14 +109,13 @@ def test_report(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_held_out_images_are_scored_whole(straight: Path) -> None:
     """The report reads episodes, the loader windows: both give the same held-out nats."""
-    from arp_jax.training.inputs import open_inputs
-
     config = RunConfig.resolve(make_config())
     inputs, loaded = open_inputs(config.plain, config.data, straight), load_run(straight)
     pens = digits_report.Pens.read(inputs.pack, inputs.validation_episodes)
     nats = digits_report.score(loaded.policy, loaded.params, loaded.normalizer, pens)
     batches = [inputs.validation.batch_at(i) for i in range(3)]  # 24 examples: two epochs of 12
-    losses = [loaded.policy.loss(loaded.params, b, None, train=False)[0] for b in batches]
+    loss = jax.jit(functools.partial(loaded.policy.loss, train=False))
+    losses = [loss(loaded.params, batch, jax.random.PRNGKey(0))[0] for batch in batches]
     assert nats.mean() == pytest.approx(27 * np.mean(losses), rel=1e-5)
     images, _ = digits.binary_digits()
     np.testing.assert_array_equal(pens.images, images[inputs.validation_episodes])
@@ -137,10 +139,10 @@ def test_baselines_are_distributions_and_see_structure() -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
-        (None, "report", "digit", "config.report 'digit': choose one of"),
-        ("policy", "name", "arp", "config.report 'digits' is about the policy arp_digits"),
-        ("data", "validation_fraction", 0.0, "needs config.data.validation_fraction above 0"),
-        (None, "horizon", 20, "config.horizon 20 is too short for the digits"),
+        (None, "report", "digit", r"config\.report 'digit': choose one of"),
+        ("policy", "name", "arp", r"config\.report 'digits' is about the policy arp_digits"),
+        ("data", "validation_fraction", 0.0, r"needs config\.data\.validation_fraction"),
+        (None, "horizon", 20, r"config\.horizon 20 is too short"),
     ],
 )
 def test_what_cannot_be_reported_fails_before_training(
