@@ -75,24 +75,26 @@ def model_and_params(layers: tuple[str, ...]) -> tuple[ChunkTransformer, Any]:
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, Any]:
     """A model, a schedule, the length of its prompt, and what else a generation depends on."""
-    sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
     token_ids: list[int] = []
     chunk_ids: list[int] = []
-    for _ in range(draw(st.integers(0, 2))):  # a state or guidance, each a chunk of its own
+    for _ in range(
+        draw(st.sampled_from((1, 0, 2)))
+    ):  # a state or guidance, each a chunk of its own
         token_ids.append(draw(st.sampled_from((STATE, *PREDICTED))))
         chunk_ids.append(len(chunk_ids))
     starts = [len(token_ids)]
-    for size in sizes:
-        is_given = draw(st.integers(0, 4)) == 0
-        kinds = [STATE] if is_given else draw(st.lists(st.sampled_from(PREDICTED), min_size=1))
+    for k, size in enumerate(sizes):
+        is_given = k < len(sizes) - 1 and draw(st.integers(0, 3)) == 3
+        kinds = [STATE] if is_given else draw(st.permutations(PREDICTED))[:3]
         chunk = chunk_ids[-1] + 1 if chunk_ids else 0
         token_ids += [draw(st.sampled_from(kinds)) for _ in range(size)]
         chunk_ids += [chunk] * size
         starts.append(len(token_ids))
-    # The prompt may also hold whole chunks.
-    prompt = starts[draw(st.integers(0, len(starts) - 2))]
+    # The prompt may also hold whole chunks; the last one is always predicted.
+    prompt = starts[draw(st.sampled_from((0, 0, 1)))]
     types = st.sampled_from(range(len(TOKENS)))
-    pairs = draw(st.lists(st.tuples(types, types), max_size=3))
+    pairs = draw(st.lists(st.tuples(types, types), max_size=4))
     return {
         "schedule": ChunkSchedule(
             tuple(token_ids), tuple(chunk_ids), tuple((a, b) for a, b in pairs if a != b)
@@ -184,6 +186,7 @@ def check(case: dict[str, Any]) -> None:
     codes = encode_values(known, schedule.token_ids, TOKENS)
     found_codes = encode_values(values, schedule.token_ids, TOKENS)
     np.testing.assert_allclose(found_codes[:, :first], codes[:, :first], atol=1e-5)
+    assert chunks, "nothing was predicted"
     predicted = {c for c, t in zip(schedule.chunk_ids, schedule.token_ids, strict=True) if t}
     assert set(chunks) == {c for c in predicted if schedule.chunk_positions(c)[0] >= first}
     for chunk, found in zip(chunks, rows, strict=True):
