@@ -234,17 +234,12 @@ class ChunkTransformer(nn.Module):
             if i in schedule.token_ids and not t.is_control and t.name not in skip
         ]
         value_rows, query_rows = self._rows(schedule, predicted, every_row)
-        ids, slots = np.asarray(schedule.token_ids), relative_index(schedule.chunk_ids)
+        ids, slots = schedule.token_ids, relative_index(schedule.chunk_ids)
         value_in = None
         if value_rows:
-            rows = np.asarray(value_rows)
-            if any(cfg.tokens[i].embedding == "feat_grid_2d" for i in ids):
-                # A map per view shares out all points of a type, so none may be left out.
-                value_in = self.embed_values(codes, ids, contexts)[:, rows]
-            else:
-                value_in = self.embed_values(codes[:, rows], ids[rows], contexts)
-        rows = np.asarray(query_rows, int)
-        query_in = self.embed_queries(slots[rows], ids[rows])
+            # A map per view shares out all points of a type, so none may be left out before.
+            value_in = self.embed_values(codes, ids, contexts)[:, np.asarray(value_rows)]
+        query_in = self.embed_queries([slots[i] for i in query_rows], [ids[i] for i in query_rows])
         query_in = jnp.broadcast_to(query_in, (values.shape[0], *query_in.shape))
         both = query_in if value_in is None else jnp.concatenate([value_in, query_in], axis=1)
         rows = self.enter(both, np.asarray((*value_rows, *query_rows)), train)

@@ -7,7 +7,7 @@ chunks) share one loop body. Internal to ``generate``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -70,7 +70,7 @@ class Inputs:
 
 @struct.dataclass
 class Values:
-    """State of a generation: codes (in the end values) [B, L, D], log_prob [B, L], caches."""
+    """State: codes, in the end values [B, L, D]; log_prob [B, L]; caches."""
 
     values: jax.Array
     log_prob: jax.Array | None = None
@@ -133,7 +133,8 @@ class Decoder:
                 at = _At(step.chunk, step.cached, step.filled, self._mask(step, step.cached))
                 state = self._pass(state, step, at, rng, guide, trace)
             else:
-                state = state.replace(values=self._write_given(state.values, run.steps[0].queries))
+                known = self._write_given(state.values, run.steps[0].queries)
+                state = replace(state, values=known)
         values = decode_values(state.values, schedule.token_ids, self.tokens)
         return Values(values, state.log_prob)
 
@@ -172,9 +173,10 @@ class Decoder:
     def _prepare(self, selection: tuple[int, ...]) -> tuple[StackPrepared, ...]:
         if selection not in self._prepared:
             now, match = self._now(selection), self.schedule.layer_match
-            self._prepared[selection] = self.model.apply(
+            found: Any = self.model.apply(
                 {"params": self.params}, now, match, method="prepare_contexts"
             )
+            self._prepared[selection] = found
         return self._prepared[selection]
 
     def _guide_codes(self, codes: jax.Array) -> Guide | None:
@@ -222,7 +224,7 @@ class Decoder:
         def lengthen(x: jax.Array) -> jax.Array:
             return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, grow), (0, 0)])
 
-        state = state.replace(caches=jax.tree.map(lengthen, state.caches))
+        state = replace(state, caches=jax.tree.map(lengthen, state.caches))
         pattern = run.steps[: run.period]
         shape = (run.repeats, run.period)
         facts = {

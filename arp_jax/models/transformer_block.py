@@ -6,6 +6,7 @@ of a deep stack are stacked on a leading layer axis and compiled once (30 equal 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,9 +22,10 @@ OUTPUT_NORM_EPSILON = 1e-5  # norms after a layer or after the whole stack
 # shallower one is unrolled, because slicing stacked parameters copies them on a CPU.
 UNROLL_UP_TO = 8
 
-# Keys and values of a stack: one pair per layer, or one pair stacked on a leading layer axis.
-StackKeysValues = KeysValues | tuple[KeysValues, ...]
-StackPrepared = Prepared | tuple[Prepared, ...] | None
+# Of a whole stack: one entry per layer, or one with all layers on a leading axis. Only the stack
+# looks inside.
+StackKeysValues = Any
+StackPrepared = Any
 
 
 @dataclass(frozen=True)
@@ -170,27 +172,29 @@ class BlockStack(nn.Module):
     def setup(self) -> None:
         block = (self.config, self.embed_dim, self.norm_output, self.dtype)
         context = (self.embed_dim, self.config.heads, self.dtype)
-        has_context = bool(self.config.condition_on)
+        self.layers: Any
+        self.contexts: Any
         if not self.is_scanned:
             self.layers = [TransformerBlock(*block) for _ in range(self.depth)]
-            if has_context:
+            if self.config.condition_on:
                 self.contexts = [ContextAttention(*context) for _ in range(self.depth)]
             return
-        along = {"variable_axes": {"params": 0}, "out_axes": 0}
         self.layers = nn.scan(
             TransformerBlock,
+            variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
+            out_axes=0,
             length=self.depth,
-            **along,
         )(*block)
-        if has_context:
+        if self.config.condition_on:
             self.contexts = nn.vmap(
                 ContextAttention,
+                variable_axes={"params": 0},
                 split_rngs={"params": True},
                 in_axes=None,
+                out_axes=0,
                 axis_size=self.depth,
-                **along,
             )(*context)
 
     @property
