@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from arp_jax.policies.arp_digits import DigitsArpConfig, DigitsArpPolicy
 from arp_jax.policies.base import build_policy
 from arp_jax.specs import ActionSpec, FeatureSpec, ObservationSpec, PolicySpec
 
-SMALL = DigitsArpConfig(layers=2, embed_dim=16, heads=2, dropout=0.0)
+SMALL = DigitsArpConfig(layers=1, embed_dim=16, heads=2, dropout=0.0)
 
 
 def spec(rows: int, columns: int, pixels: int, classes: int = 10, **changes) -> PolicySpec:
@@ -26,11 +27,13 @@ def spec(rows: int, columns: int, pixels: int, classes: int = 10, **changes) -> 
 
 def perturbed(policy: DigitsArpPolicy) -> dict:
     """Parameters that make every token depend on class and past (fresh AdaLN layers do not)."""
-    params = policy.init(jax.random.PRNGKey(0), {})
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.PRNGKey(1), len(leaves))
-    noisy = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, noisy)
+
+    @jax.jit
+    def make(rng):
+        flat, unravel = ravel_pytree(policy.init(rng, {}))
+        return unravel(flat + 0.1 * jax.random.normal(jax.random.fold_in(rng, 1), flat.shape))
+
+    return make(jax.random.PRNGKey(0))
 
 
 def every_list(rows: int, columns: int, pixels: int) -> np.ndarray:
