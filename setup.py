@@ -21,6 +21,7 @@ CORE = [
     "jinja2",
     "matplotlib",
     "ml-collections",
+    "ml_dtypes",
     "mujoco>=3.17,<4.1",
     "mujoco-mjx>=3.17,<4.1",
     "numcodecs",

@@ -47,7 +47,6 @@ class ChunkTransformer(nn.Module):
 
     config: ArpConfig
     dtype: jnp.dtype = jnp.float32
-    unroll: int = 1
 
     def setup(self) -> None:
         cfg = self.config

@@ -35,9 +35,6 @@ __all__ = ["ArpPolicy", "ArpPolicyConfig", "published_push_t"]
 
 Observation = Mapping[str, Array]
 
-# A loop over layers compiles once whatever their number, but runs about a quarter slower on a CPU.
-UNROLL_UP_TO = 8
-
 
 class ArpPolicy:
     """The `Policy` of ARP for point-like actions (see `policies.base.Policy`).
@@ -59,7 +56,6 @@ class ArpPolicy:
         self.transformer = ChunkTransformer(
             arp_config.transformer_config(config, spec),
             dtype=self._dtype,
-            unroll=config.layers if config.layers <= UNROLL_UP_TO else 1,
         )
         self._width = self.transformer.config.width
         self._sampling = Sampling(config.sample, config.temperature, config.mixture)

@@ -106,9 +106,7 @@ class DigitsArpPolicy:
         self.schedule = ChunkSchedule(
             token_ids=(0, *((1, 2) * pixels)), chunk_ids=tuple(range(2 * pixels + 1))
         )
-        self.transformer = ChunkTransformer(
-            _transformer_config(config, self.size, pixels), unroll=config.layers
-        )
+        self.transformer = ChunkTransformer(_transformer_config(config, self.size, pixels))
 
     def init(self, rng: Array, batch: Batch) -> Params:
         """Fresh parameters; `batch` is not needed, the spec says everything."""

@@ -117,8 +117,7 @@ class RlbenchArpPolicy:
         dtype = jnp.dtype(config.compute_dtype)
         self.views = MultiViewTransformer(rlbench_config.views_config(config, spec), dtype)
         sizes = rlbench_config.transformer_config(config)
-        unroll = max(config.cross_layers, config.self_layers)
-        self.transformer = ChunkTransformer(sizes, dtype=dtype, unroll=unroll)
+        self.transformer = ChunkTransformer(sizes, dtype=dtype)
         self.point_schedules = {s: rlbench_config.point_schedule(sizes, s) for s in STAGES}
         self.gripper_schedule = rlbench_config.gripper_schedule(sizes)
 
