@@ -143,6 +143,18 @@ def test_evaluation_loss_is_the_negative_log_likelihood(small):
         np.testing.assert_allclose(-found[key.split(".")[0]].mean(), metrics[key], rtol=1e-5)
 
 
+def test_training_loss_can_be_traced(small):
+    policy, params, batch = small
+
+    def loss(params, key):
+        return policy.loss(params, batch, key, train=True)
+
+    total, metrics = jax.eval_shape(loss, params, jax.random.key(0))
+    assert total.shape == ()
+    assert set(metrics) == LOSSES | {"loss"}
+
+
+@pytest.mark.slow
 def test_training_loss_depends_on_the_key_and_has_gradients(small):
     policy, params, batch = small
 
