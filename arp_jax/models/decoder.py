@@ -6,7 +6,7 @@ token; what the layers need of the observation is computed once per call. Every 
 chunks) share one loop body. Internal to ``generate``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,54 +18,16 @@ from flax import struct
 
 from arp_jax.models.chunk_schedule import ChunkSchedule, schedule_mask
 from arp_jax.models.chunk_transformer import ChunkTransformer
+from arp_jax.models.decode_inputs import ChunkContexts, Guide, Inputs
 from arp_jax.models.decode_plan import ChunkStep, Run, group_runs, plan_steps
 from arp_jax.models.heads import ClassHead
 from arp_jax.models.heatmap_head import HeatmapHead
 from arp_jax.models.sampling import Sampling
-from arp_jax.models.tokens import decode_values, encode_values
+from arp_jax.models.tokens import check_values, decode_values, encode_values
 from arp_jax.models.transformer_block import StackKeysValues, StackPrepared
 
-Picker = Callable[[list[jax.Array], jax.Array | None], jax.Array]
 Caches = tuple[StackKeysValues | None, ...]
 Index = int | jax.Array
-
-
-@struct.dataclass
-class ChunkContexts:
-    """A context that differs between chunks: ``values[i]`` serves the chunks ``chunks[i]``.
-
-    ``None`` in ``chunks`` marks the default. Chunks are matched exactly.
-    """
-
-    values: tuple[jax.Array | None, ...]
-    chunks: tuple[tuple[int, ...] | None, ...] = struct.field(pytree_node=False)
-
-    def select(self, chunk: int, name: str) -> int:
-        """Index of the entry that serves ``chunk``; ValueError if there is none."""
-        for i, members in enumerate(self.chunks):
-            if members is not None and chunk in members:
-                return i
-        if None in self.chunks:
-            return self.chunks.index(None)
-        raise ValueError(f"context {name!r} has no entry for chunk {chunk} and no default")
-
-
-@struct.dataclass
-class Guide:
-    """Values to keep: ``values`` [B or 1, L, D] where ``known`` [B or 1, L] is True."""
-
-    values: jax.Array
-    known: jax.Array
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a caller may fix besides the prompt; see ``generate``."""
-
-    given: Mapping[int, float | jax.Array]
-    guide: Guide | None
-    statistics: Mapping[str, Any]
-    pickers: Mapping[int, Picker]
 
 
 @struct.dataclass
@@ -190,6 +152,7 @@ class Decoder:
                 f"guide must hold values [B, {codes.shape[1]}, D] and known [B, {codes.shape[1]}], "
                 f"found {tuple(values.shape)} and {tuple(known.shape)}"
             )
+        check_values(values, self.schedule.token_ids, self.tokens, known=known)
         pad = max(self.width - values.shape[2], 0)
         values = jnp.pad(values, [(0, 0), (0, 0), (0, pad)])[..., : self.width]
         return Guide(encode_values(values, self.schedule.token_ids, self.tokens), known)

@@ -15,7 +15,8 @@ from flax import struct
 
 from arp_jax.models.chunk_schedule import ChunkSchedule
 from arp_jax.models.chunk_transformer import ChunkTransformer
-from arp_jax.models.decoder import ChunkContexts, Decoder, Guide, Inputs, Picker, Values
+from arp_jax.models.decode_inputs import ChunkContexts, Guide, Inputs, Picker
+from arp_jax.models.decoder import Decoder, Values
 from arp_jax.models.sampling import Sampling
 
 __all__ = [
@@ -98,7 +99,8 @@ def generate(
         centres.
 
     Raises:
-        ValueError: prompt, schedule, contexts, guide, statistics or rng do not fit together.
+        ValueError: prompt, schedule, contexts, guide, statistics or rng do not fit together; or a
+            guide that is not traced holds a value outside what its token type allows.
     """
     given_all = Inputs(given or {}, guide, statistics or {}, pickers or {})
     arguments = (model, params, prompt, schedule, contexts, rng, sampling, given_all)

@@ -162,6 +162,7 @@ def check_values(
     token_ids: tuple[int, ...],
     tokens: tuple[TokenType, ...],
     contexts: Mapping[str, Any] | None = None,
+    known: Any = None,
 ) -> None:
     """Refuse values that a model would silently clip or look up wrongly.
 
@@ -173,16 +174,20 @@ def check_values(
         token_ids, tokens: type of every position, and the token table.
         contexts: named arrays; with them also pixels on a context's feature map [G, h, w, C] and
             rows of a context's embedding table are checked.
+        known: [..., L] bool, which entries to look at; None means all.
 
     Raises:
         ValueError: naming token type, position, dimension, value and what is allowed. Checked are:
             numbers are finite; binned types lie within their bounds; class codes are whole numbers
             of their dictionary; heat-map pixels lie on the map.
     """
-    if isinstance(values, jax.core.Tracer):
+    if isinstance(values, jax.core.Tracer) or isinstance(known, jax.core.Tracer):
         return
     flat = np.asarray(values, np.float32)
     flat = flat.reshape(-1, *flat.shape[-2:])  # [B, L, D]
+    looked_at = np.ones(flat.shape[:2], bool)
+    if known is not None:
+        looked_at &= np.asarray(known, bool).reshape(-1, flat.shape[1])
     for position, token_id in enumerate(token_ids):
         token = tokens[token_id]
         limits = _value_limits(token, contexts or {})
@@ -191,6 +196,7 @@ def check_values(
             column = flat[:, position, dim]
             wrong = ~np.isfinite(column) | (column < low) | (column > high)
             wrong |= whole & (column != np.floor(column))
+            wrong &= looked_at[:, position]
             if wrong.any():
                 sample = int(np.argmax(wrong))
                 kind = "a whole number in" if whole else "finite and in"

@@ -142,6 +142,12 @@ def test_bad_requests_are_named() -> None:
         generate(*arguments, jax.random.key(0), {"grib": DRAW})
     with pytest.raises(ValueError, match="guide must hold values"):
         generate(*arguments, guide=Guide(jnp.zeros((2, 4, 3)), jnp.zeros((2, 4), bool)))
+    values = np.full(
+        (1, 6, 3), 40.0, np.float32
+    )  # outside the 6 x 6 map, where position 2 is known
+    known = np.arange(6)[None] == 2
+    with pytest.raises(ValueError, match="'pixel': position 2, dim 0 of sample 0 holds 40"):
+        generate(*arguments, guide=Guide(jnp.asarray(values), jnp.asarray(known)))
     with pytest.raises(ValueError, match="num_samples"):
         generate(*arguments, num_samples=3)
     with pytest.raises(ValueError, match="pass num_samples"):
