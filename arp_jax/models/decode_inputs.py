@@ -1,4 +1,4 @@
-"""What a caller of ``generate`` may fix: contexts per chunk, guides, given tokens, custom pickers."""
+"""What a caller of ``generate`` may fix: contexts per chunk, guides, given tokens, own pickers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
