@@ -18,6 +18,13 @@ from arp_jax.models.chunk_schedule import ChunkSchedule
 from arp_jax.models.tokens import TokenType, freeze_options
 from arp_jax.models.transformer_block import LayerConfig
 from arp_jax.policies.plan_labels import chunk_blocks
+from arp_jax.policies.section import (
+    check_at_least_one,
+    check_choices,
+    check_positive,
+    check_width,
+    from_section,
+)
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec, PolicySpec
 
 # Names of the token types, as published; they are found in loss names.
@@ -99,43 +106,20 @@ class AlohaArpConfig:
     compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for key, choices in _CHOICES.items():
-            if getattr(self, key) not in choices:
-                raise ValueError(f"policy.{key} {getattr(self, key)!r}: choose one of {choices}")
-        for key in _AT_LEAST_ONE:
-            if getattr(self, key) < 1:
-                raise ValueError(f"policy.{key} must be at least 1, found {getattr(self, key)}")
+        check_choices(self, _CHOICES)
+        check_at_least_one(self, _AT_LEAST_ONE)
         if self.guide_points < 0:
             raise ValueError(f"policy.guide_points must be 0 or more, found {self.guide_points}")
         for key, size in (("image_mean", 3), ("image_std", 3), ("guide_tracks", 2)):
             if len(getattr(self, key)) != size:
                 raise ValueError(f"policy.{key} needs {size} values, found {getattr(self, key)}")
-        for key in ("temperature", "guide_sigma"):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"policy.{key} must be positive, found {getattr(self, key)}")
-        if self.embed_dim % self.heads or self.embed_dim % 4:
-            raise ValueError(
-                f"policy.embed_dim {self.embed_dim} must be a multiple of 4 and of policy.heads "
-                f"{self.heads}"
-            )
+        check_positive(self, ("temperature", "guide_sigma"))
+        check_width(self.embed_dim, self.heads)
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any]) -> Self:
-        """Builds the options from a config section of plain values (lists become tuples).
-
-        Raises:
-            ValueError: an unknown key or a value out of range, naming the key.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise ValueError(
-                f"policy.{unknown[0]} is no option of arp_aloha; known: {sorted(known)}"
-            )
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in section.items()
-        }
-        return cls(**values)
+        """Builds the options from plain values; raises ValueError naming an unknown key."""
+        return from_section(cls, section, "arp_aloha")
 
 
 def published_aloha() -> AlohaArpConfig:

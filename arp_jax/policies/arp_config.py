@@ -16,6 +16,13 @@ from arp_jax.models.chunk_schedule import ChunkSchedule
 from arp_jax.models.chunk_transformer import ArpConfig, LayerConfig
 from arp_jax.models.tokens import Options, TokenType, freeze_options
 from arp_jax.policies.plan_labels import chunk_blocks
+from arp_jax.policies.section import (
+    check_at_least_one,
+    check_choices,
+    check_positive,
+    check_width,
+    from_section,
+)
 from arp_jax.specs import PolicySpec
 
 # Names of the token types, as published; they are found in loss names.
@@ -106,13 +113,10 @@ class ArpPolicyConfig:
     compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for key, choices in _CHOICES.items():
-            if getattr(self, key) not in choices:
-                raise ValueError(f"policy.{key} {getattr(self, key)!r}: choose one of {choices}")
-        at_least_one = ("action_chunk", "plan_components", "action_components", "layers", "heads")
-        for key in at_least_one:
-            if getattr(self, key) < 1:
-                raise ValueError(f"policy.{key} must be at least 1, found {getattr(self, key)}")
+        check_choices(self, _CHOICES)
+        check_at_least_one(
+            self, ("action_chunk", "plan_components", "action_components", "layers", "heads")
+        )
         if self.plan_points < 0:
             raise ValueError(f"policy.plan_points must be 0 or more, found {self.plan_points}")
         if self.plan_chunk < 1 and self.plan_chunk != ONE_PASS:
@@ -121,13 +125,8 @@ class ArpPolicyConfig:
             raise ValueError(f"policy.action_bins must be 0 or >= 2, found {self.action_bins}")
         if self.action_head == "class" and not self.action_bins:
             raise ValueError("policy.action_head 'class' predicts bins: set policy.action_bins")
-        if not self.temperature > 0:
-            raise ValueError(f"policy.temperature must be positive, found {self.temperature}")
-        if self.embed_dim % self.heads or self.embed_dim % 4:
-            raise ValueError(
-                f"policy.embed_dim {self.embed_dim} must be a multiple of 4 and of policy.heads "
-                f"{self.heads}"
-            )
+        check_positive(self, ("temperature",))
+        check_width(self.embed_dim, self.heads)
         if self.heatmap_size % self.heatmap_upscale:
             raise ValueError(
                 f"policy.heatmap_size {self.heatmap_size} must be a multiple of "
@@ -136,19 +135,8 @@ class ArpPolicyConfig:
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any]) -> Self:
-        """Builds the options from a config section of plain values (lists become tuples).
-
-        Raises:
-            ValueError: an unknown key or a value out of range, naming the key.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise ValueError(f"policy.{unknown[0]} is no option of arp; known: {sorted(known)}")
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in section.items()
-        }
-        return cls(**values)
+        """Builds the options from plain values; raises ValueError naming an unknown key."""
+        return from_section(cls, section, "arp")
 
 
 def published_push_t() -> ArpPolicyConfig:

@@ -23,6 +23,7 @@ from arp_jax.models.generate import generate
 from arp_jax.models.sampling import Sampling
 from arp_jax.models.tokens import TokenType
 from arp_jax.policies.base import Batch, Metrics, Params
+from arp_jax.policies.section import check_at_least_one, check_positive, from_section
 from arp_jax.specs import ActionSpec, FeatureSpec, PolicySpec
 
 START, ROW, COLUMN = "control", "h", "w"
@@ -50,32 +51,19 @@ class DigitsArpConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        for key in ("layers", "embed_dim", "heads"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"policy.{key} must be at least 1, found {getattr(self, key)}")
+        check_at_least_one(self, ("layers", "embed_dim", "heads"))
         if self.embed_dim % self.heads:
             raise ValueError(
                 f"policy.embed_dim {self.embed_dim} must be a multiple of policy.heads {self.heads}"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"policy.dropout must be in [0, 1), found {self.dropout}")
-        if not self.temperature > 0:
-            raise ValueError(f"policy.temperature must be positive, found {self.temperature}")
+        check_positive(self, ("temperature",))
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any]) -> Self:
-        """Builds the options from a config section of plain values.
-
-        Raises:
-            ValueError: an unknown key or a value out of range, naming the key.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise ValueError(
-                f"policy.{unknown[0]} is no option of arp_digits; known: {sorted(known)}"
-            )
-        return cls(**section)
+        """Builds the options from plain values; raises ValueError naming an unknown key."""
+        return from_section(cls, section, "arp_digits")
 
 
 class DigitsArpPolicy:

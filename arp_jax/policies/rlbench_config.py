@@ -18,6 +18,7 @@ from arp_jax.models.orthographic_views import CHANNELS, VIEWS
 from arp_jax.models.tokens import TokenType, freeze_options
 from arp_jax.models.transformer_block import LayerConfig
 from arp_jax.policies.rlbench_scene import JITTER_OFFSETS
+from arp_jax.policies.section import check_at_least_one, check_choices, check_positive, from_section
 from arp_jax.specs import ActionSpec, FeatureSpec, ObservationSpec, PolicySpec
 
 # Names as published; they are found in loss names.
@@ -39,6 +40,12 @@ SCENE_BOUNDS = (-0.3, -0.5, 0.6, 0.7, 0.5, 1.6)
 VARIANTS: dict[str, dict[str, Any]] = {
     "arp": {"self_layers": 4, "norm_before_adaln": True, "hidden_dim_mult": 1.25},
     "plus": {"self_layers": 6, "norm_before_adaln": False, "hidden_dim_mult": 2.0},
+}
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "rotation_jitter": (*JITTER_OFFSETS, "none"),
+    "compute_dtype": ("float32", "bfloat16"),
 }
 
 
@@ -100,13 +107,7 @@ class RlbenchArpConfig:
     compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        choices = {
-            "rotation_jitter": (*JITTER_OFFSETS, "none"),
-            "compute_dtype": ("float32", "bfloat16"),
-        }
-        for key, known in choices.items():
-            if getattr(self, key) not in known:
-                raise ValueError(f"policy.{key} {getattr(self, key)!r}: choose one of {known}")
+        check_choices(self, _CHOICES)
         lengths = {"scene_bounds": 6, "shift_fraction": 3, "turn_degrees": 3}
         for key, length in lengths.items():
             if len(getattr(self, key)) != length:
@@ -114,34 +115,18 @@ class RlbenchArpConfig:
         for low, high in zip(self.scene_bounds[:3], self.scene_bounds[3:], strict=True):
             if not low < high:
                 raise ValueError(f"policy.scene_bounds: lower >= upper in {self.scene_bounds}")
-        for key in ("cross_layers", "self_layers", "rotation_classes", "heads"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"policy.{key} must be at least 1, found {getattr(self, key)}")
+        check_at_least_one(self, ("cross_layers", "self_layers", "rotation_classes", "heads"))
         if self.image_size % self.patch:
             raise ValueError(
                 f"policy.image_size {self.image_size} must be a multiple of policy.patch "
                 f"{self.patch}"
             )
-        if not self.zoom > 0:
-            raise ValueError(f"policy.zoom must be positive, found {self.zoom}")
+        check_positive(self, ("zoom",))
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any]) -> Self:
-        """Builds the options from a config section of plain values (lists become tuples).
-
-        Raises:
-            ValueError: an unknown key or a value out of range, naming the key.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise ValueError(
-                f"policy.{unknown[0]} is no option of arp_rlbench; known: {sorted(known)}"
-            )
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in section.items()
-        }
-        return cls(**values)
+        """Builds the options from plain values; raises ValueError naming an unknown key."""
+        return from_section(cls, section, "arp_rlbench")
 
 
 def published_rlbench(variant: str = "arp") -> RlbenchArpConfig:
