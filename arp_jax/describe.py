@@ -9,7 +9,6 @@ Examples:
     python -m arp_jax.describe --config=configs/push_t_state.py --config.policy.plan_chunk=4
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from arp_jax.models.arp_config import ArpConfig
 from arp_jax.models.chunk_schedule import ChunkSchedule, describe
 from arp_jax.models.schedule_svg import schedule_svg
 from arp_jax.policies.base import Policy
-from arp_jax.training.command_line import parse_flags
+from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
 
 
 def define_flags() -> None:
@@ -49,9 +48,8 @@ def schedules_of(policy: Policy) -> dict[str, tuple[ChunkSchedule, ArpConfig]]:
     return {name: (schedule, transformer.config) for name, schedule in found.items()}
 
 
-def run_command(policy: Policy, svg: Path | None) -> list[Path]:
-    """Prints every schedule and draws them; returns the files written."""
-    written = []
+def show(policy: Policy, svg: Path | None) -> None:
+    """Prints every schedule and draws them."""
     layouts = schedules_of(policy)
     for name, (schedule, config) in layouts.items():
         if len(layouts) > 1:
@@ -61,27 +59,22 @@ def run_command(policy: Policy, svg: Path | None) -> list[Path]:
             path = svg if len(layouts) == 1 else svg.with_stem(f"{svg.stem}_{name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(schedule_svg(schedule, config))
-            written.append(path)
             print(f"drawn: {path}")
-    return written
 
 
-def main(argv: list[str]) -> None:
-    """Checks the command line and runs."""
+def run_command(argv: list[str]) -> None:
+    """Checks the flags and shows what they name."""
+    check_only_flags(argv)
+    given = flags.FLAGS
+    if not given.config:
+        raise ValueError("give --config=configs/NAME.py")
+    show(policy_of_config(given.config.to_dict()), Path(given.svg) if given.svg else None)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     logging.set_verbosity(logging.WARNING)
-    try:
-        if len(argv) > 1:
-            raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
-        given = flags.FLAGS
-        if not given.config:
-            raise ValueError("give --config=configs/NAME.py")
-        policy = policy_of_config(given.config.to_dict())
-        run_command(policy, Path(given.svg) if given.svg else None)
-    except ValueError as error:
-        if flags.FLAGS.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    return exit_status(lambda: run_command(argv), flags.FLAGS.traceback)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ from arp_jax.evaluation.video import grid_frames, write_video
 from arp_jax.policies.base import make_physical_act
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import load_run
+from arp_jax.training.command_line import add_run_flags, exit_status, run_parser
 from arp_jax.training.sections import read_section
 from arp_jax.training.state import example_batch
 
@@ -89,11 +90,7 @@ class Subject:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; `--help` is this module's docstring and the flags."""
-    parser = argparse.ArgumentParser(
-        "python -m arp_jax.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = run_parser("arp_jax.evaluate", __doc__)
     add = parser.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="run directory of arp_jax.train")
     add("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two runs, same initial states")
@@ -108,11 +105,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--reset_law", choices=("legacy", "current"), default="legacy", help="initial states")
     add("--engine", choices=("analytic", "mjx"), default="analytic", help="physics of push_t")
     add("--public_seeds", action="store_true", help="push_t starts as gym_pusht does: seed + i")
-    add("--step", type=int, help="checkpoint of this training step instead of the newest")
-    add("--no_ema", action="store_true", help="last parameters instead of their moving average")
     add("--videos", type=int, default=12, help="clips in episodes.mp4; 0 for none")
     add("--out", type=Path, help="folder of the results; default RUN/eval/ENV_SEED")
-    add("--traceback", action="store_true", help="show the traceback of wrong usage")
+    add_run_flags(parser)
     arguments = parser.parse_args(argv)
     if arguments.compare and (arguments.run or arguments.policy != "run" or arguments.untrained):
         parser.error("--compare A B takes no RUN, --policy or --untrained")
@@ -228,8 +223,8 @@ def output_folder(flags: argparse.Namespace, config: EvalConfig) -> Path:
     return (flags.run if flags.run is not None else Path("runs")) / "eval" / name
 
 
-def run_command(flags: argparse.Namespace) -> Path:
-    """Evaluates what the flags name, prints the table, writes the report; returns its folder."""
+def run_command(flags: argparse.Namespace) -> None:
+    """Evaluates what the flags name, prints the table, writes the report."""
     compile_cache.enable()
     runs = flags.compare or [flags.run]
     config = eval_config(flags, runs[0])
@@ -260,21 +255,13 @@ def run_command(flags: argparse.Namespace) -> Path:
     if comparison is not None:
         print(comparison.describe())
     print(f"report  {out / 'report.html'}")
-    return out
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     flags = parse(argv)
     logging.set_verbosity(logging.ERROR)  # Orbax narrates each read
-    try:
-        run_command(flags)
-    except (ValueError, ImportError) as error:
-        if flags.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: run_command(flags), flags.traceback, (ValueError, ImportError))
 
 
 if __name__ == "__main__":

@@ -23,23 +23,18 @@ from arp_jax.export.artifact import PLATFORMS, ExportSource, write_artifact
 from arp_jax.export.runtime import load_artifact
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import load_run
+from arp_jax.training.command_line import add_run_flags, exit_status, run_parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; `--help` is this module's docstring and the flags."""
-    parser = argparse.ArgumentParser(
-        "python -m arp_jax.export_policy",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = run_parser("arp_jax.export_policy", __doc__)
     add = parser.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="run directory of arp_jax.train")
     add("--out", type=Path, metavar="DIR", help="artifact folder; default RUN/artifact")
     add("--platforms", default=",".join(PLATFORMS), help="some of cpu,cuda,tpu; default all")
     add("--inspect", type=Path, metavar="DIR", help="check and describe an existing artifact")
-    add("--step", type=int, help="checkpoint of this training step instead of the newest")
-    add("--no_ema", action="store_true", help="last parameters instead of their moving average")
-    add("--traceback", action="store_true", help="show the traceback of wrong usage")
+    add_run_flags(parser)
     arguments = parser.parse_args(argv)
     if (arguments.run is None) == (arguments.inspect is None):
         parser.error("give either RUN or --inspect DIR")
@@ -107,22 +102,20 @@ def _array(entry: dict[str, Any]) -> str:
     return f"{entry['dtype']} [{', '.join(str(size) for size in entry['shape'])}]"
 
 
+def run_command(flags: argparse.Namespace) -> None:
+    """Describes an artifact, or writes one."""
+    if flags.inspect is not None:
+        print(describe(flags.inspect, load_artifact(flags.inspect).manifest))
+    else:
+        export(flags)
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     flags = parse(argv)
     logging.set_verbosity(logging.ERROR)  # Orbax narrates each read
     compile_cache.enable()
-    try:
-        if flags.inspect is not None:
-            print(describe(flags.inspect, load_artifact(flags.inspect).manifest))
-        else:
-            export(flags)
-    except ValueError as error:
-        if flags.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: run_command(flags), flags.traceback)
 
 
 if __name__ == "__main__":

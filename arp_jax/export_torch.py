@@ -19,21 +19,16 @@ from absl import logging
 from arp_jax.interop.published import conversion
 from arp_jax.interop.torch_file import write_state
 from arp_jax.training.checkpoint import load_run
+from arp_jax.training.command_line import add_run_flags, exit_status, run_parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; `--help` is this module's docstring and the flags."""
-    parser = argparse.ArgumentParser(
-        "python -m arp_jax.export_torch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = run_parser("arp_jax.export_torch", __doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="run directory")
     add("out", type=Path, metavar="OUT", help="file to write: .safetensors, .npz, .pth or .pt")
-    add("--step", type=int, help="checkpoint of this training step instead of the newest")
-    add("--no_ema", action="store_true", help="last parameters instead of their moving average")
-    add("--traceback", action="store_true", help="show the traceback of wrong usage")
+    add_run_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -52,14 +47,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     flags = parse(argv)
     logging.set_verbosity(logging.ERROR)  # Orbax narrates each read
-    try:
-        export(flags)
-    except ValueError as error:
-        if flags.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: export(flags), flags.traceback)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ file, or tensors that do not fit the config: then no run is written.
 """
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from arp_jax.interop.torch_state import Report
 from arp_jax.policies.base import Params, Policy
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle
-from arp_jax.training.command_line import parse_flags
+from arp_jax.training.command_line import exit_status, parse_flags
 from arp_jax.training.optim import make_optimizer
 from arp_jax.training.run_config import RunConfig
 from arp_jax.training.state import TrainState
@@ -188,23 +187,22 @@ def write_files(folder: Path, config: RunConfig, file: Path, parts: Mapping[str,
     run_dir.write_text(folder / "README.txt", text)
 
 
-def main(argv: list[str]) -> None:
-    """Checks the command line and runs."""
+def run_command(argv: list[str]) -> None:
+    """Checks the command line and imports."""
+    if len(argv) != 2:
+        raise ValueError("give one FILE to import; see --help")
+    if not CONFIG.value or not WORKDIR.value:
+        raise ValueError("give --config=configs/NAME.py and --workdir=RUN")
+    config = RunConfig.resolve(CONFIG.value.to_dict())
+    report = Path(REPORT.value) if REPORT.value else None
+    folder = Path(WORKDIR.value).resolve()
+    import_checkpoint(Path(argv[1]), config, folder, KEY.value, report, OVERWRITE.value)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     logging.set_verbosity(logging.ERROR)  # Orbax narrates each write
-    try:
-        if len(argv) != 2:
-            raise ValueError("give one FILE to import; see --help")
-        if not CONFIG.value or not WORKDIR.value:
-            raise ValueError("give --config=configs/NAME.py and --workdir=RUN")
-        config = RunConfig.resolve(CONFIG.value.to_dict())
-        report = Path(REPORT.value) if REPORT.value else None
-        folder = Path(WORKDIR.value).resolve()
-        import_checkpoint(Path(argv[1]), config, folder, KEY.value, report, OVERWRITE.value)
-    except ValueError as error:
-        if TRACEBACK.value:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    return exit_status(lambda: run_command(argv), TRACEBACK.value)
 
 
 if __name__ == "__main__":

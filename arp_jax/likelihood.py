@@ -40,15 +40,12 @@ from arp_jax.evaluation.likelihood import (
 )
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import LoadedRun, load_run
+from arp_jax.training.command_line import add_run_flags, exit_status, run_parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; `--help` is this module's docstring and the flags."""
-    parser = argparse.ArgumentParser(
-        "python -m arp_jax.likelihood",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = run_parser("arp_jax.likelihood", __doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="run directory of arp_jax.train")
     add("--dataset", type=Path, required=True, metavar="DIR", help="DATA_DIR/name/version")
@@ -57,10 +54,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--altered", action="store_true", help="also score reversed and shuffled actions")
     add("--no_pictures", action="store_true", help="no episode_N.png")
     add("--batch", type=int, default=32, help="steps scored at once; does not change results")
-    add("--step", type=int, help="checkpoint of this training step instead of the newest")
-    add("--no_ema", action="store_true", help="last parameters instead of their moving average")
     add("--out", type=Path, help="folder of the results; default RUN/likelihood/DATASET")
-    add("--traceback", action="store_true", help="show the traceback of wrong usage")
+    add_run_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -106,8 +101,8 @@ def score_dataset(
     return found, controls
 
 
-def run_command(flags: argparse.Namespace) -> Path:
-    """Scores what the flags name, prints the tables, writes the files; returns their folder."""
+def run_command(flags: argparse.Namespace) -> None:
+    """Scores what the flags name, prints the tables, writes the files."""
     if flags.batch < 1:
         raise ValueError(f"--batch must be at least 1, found {flags.batch}")
     compile_cache.enable()
@@ -135,21 +130,13 @@ def run_command(flags: argparse.Namespace) -> Path:
     if controls:
         console.print(report.control_table(found, controls))
     console.print(f"results  {out}", soft_wrap=True, highlight=False)
-    return out
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     flags = parse(argv)
     logging.set_verbosity(logging.ERROR)  # Orbax narrates each read
-    try:
-        run_command(flags)
-    except ValueError as error:
-        if flags.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: run_command(flags), flags.traceback)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from rich.table import Table
 from arp_jax import compile_cache
 from arp_jax.evaluation.config_policy import policy_of_config
 from arp_jax.policies.base import Batch, Policy
-from arp_jax.training.command_line import parse_flags
+from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
 from arp_jax.training.profiling import ModuleRow, Profile, profile_policy
 from arp_jax.training.state import example_batch
 
@@ -245,18 +245,15 @@ def run_command(given: Any) -> None:
         console.print(f"written: {path}", soft_wrap=True, highlight=False)
 
 
-def main(argv: list[str]) -> None:
-    """Checks the command line and runs."""
+def main(argv: list[str]) -> int:
+    """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     logging.set_verbosity(logging.WARNING)
-    try:
-        if len(argv) > 1:
-            raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
+
+    def command() -> None:
+        check_only_flags(argv)
         run_command(flags.FLAGS)
-    except ValueError as error:
-        if flags.FLAGS.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+
+    return exit_status(command, flags.FLAGS.traceback)
 
 
 if __name__ == "__main__":

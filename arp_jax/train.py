@@ -31,7 +31,7 @@ from arp_jax.data.prefetch import prefetch
 from arp_jax.policies.base import Batch, Metrics, build_policy
 from arp_jax.training import preemption, run_dir, sharding
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle
-from arp_jax.training.command_line import parse_flags
+from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
 from arp_jax.training.inputs import DIGITS, SYNTHETIC, Inputs, open_inputs
 from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
 from arp_jax.training.optim import make_optimizer, make_schedule
@@ -275,23 +275,21 @@ def stop_non_finite(run: Run, error: NonFiniteMetric) -> int:
     return 1
 
 
+def run_command(argv: list[str]) -> int:
+    """Checks the command line and trains; returns the exit status."""
+    check_only_flags(argv)
+    if not CONFIG.value:
+        raise ValueError("give --config=configs/NAME.py")
+    config = RunConfig.resolve(CONFIG.value.to_dict())
+    config_file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
+    folder = run_dir.choose_folder(WORKDIR.value, config_file)
+    return train(config, folder, RESUME.value, OVERWRITE.value)
+
+
 def main(argv: list[str]) -> None:
-    """Checks the command line and runs."""
+    """Runs the command and exits with its status (2 for wrong usage, in one line)."""
     logging.set_verbosity(logging.WARNING)
-    try:
-        if len(argv) > 1:
-            raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
-        if not CONFIG.value:
-            raise ValueError("give --config=configs/NAME.py")
-        config = RunConfig.resolve(CONFIG.value.to_dict())
-        config_file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
-        folder = run_dir.choose_folder(WORKDIR.value, config_file)
-        status = train(config, folder, RESUME.value, OVERWRITE.value)
-    except ValueError as error:
-        if TRACEBACK.value:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
+    status = exit_status(lambda: run_command(argv), TRACEBACK.value)
     sys.stdout.flush()
     sys.exit(status)
 

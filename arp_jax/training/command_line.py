@@ -1,17 +1,67 @@
-"""Command-line flags with one clear line for each way to be wrong.
+"""What the commands share: flags, and one clear line for each way to be wrong.
 
-Flows in: argv. Flows out: parsed absl flags. ml_collections reports an unknown config key or an
-unreadable config file with a traceback of its own; here they become one line that names the flag.
+Flows in: argv, and the function that a command is. Flows out: parsed flags, an exit status. A
+command on a config uses absl, a command on a run argparse. ml_collections reports an unknown config
+key or an unreadable config file with a traceback of its own; here it becomes one line that names
+the flag.
 """
 
+import argparse
 import re
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
 from arp_jax.training.sections import check_keys
+
+
+def exit_status(
+    command: Callable[[], int | None],
+    traceback: bool,
+    errors: tuple[type[Exception], ...] = (ValueError,),
+) -> int:
+    """Runs a command.
+
+    Args:
+        command: does the work; returns an exit status, None for 0.
+        traceback: let errors pass, for their traceback.
+        errors: what counts as wrong usage.
+
+    Returns:
+        The exit status: 2, after one line, for wrong usage.
+    """
+    try:
+        return command() or 0
+    except errors as error:
+        if traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run_parser(command: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of a command on a run; `--help` prints its module's docstring as it stands."""
+    return argparse.ArgumentParser(
+        f"python -m {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of every command on a run: which parameters, and --traceback."""
+    add = parser.add_argument
+    add("--step", type=int, help="checkpoint of this training step instead of the newest")
+    add("--no_ema", action="store_true", help="last parameters instead of their moving average")
+    add("--traceback", action="store_true", help="show the traceback of wrong usage")
+
+
+def check_only_flags(argv: Sequence[str]) -> None:
+    """Raises ValueError naming the first argument that is not a flag."""
+    if len(argv) > 1:
+        raise ValueError(f"unexpected argument {argv[1]!r}; flags start with --")
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
