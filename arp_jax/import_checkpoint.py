@@ -41,13 +41,6 @@ from arp_jax.training.optim import make_optimizer
 from arp_jax.training.run_config import RunConfig
 from arp_jax.training.state import TrainState
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config of the policy.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Run directory to write.")
-KEY = flags.DEFINE_string("key", None, "State dict inside the file, e.g. state_dicts.model.")
-REPORT = flags.DEFINE_string("report", None, "Also write the fate of every tensor to this file.")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run in --workdir first.")
-TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
-
 # Trainers that keep both write them so; a run has a place for both as well.
 LAST_KEY, AVERAGE_KEY = "state_dicts.model", "state_dicts.ema_model"
 _ROWS = 20  # of tensors that do not fit, on the screen
@@ -69,6 +62,16 @@ Back again:   python -m arp_jax.export_torch {run} weights.safetensors
 config.json     resolved config            run.json     command, revision, versions, devices
 checkpoints/    one folder a step (Orbax); step 0 is the import
 """
+
+
+def define_flags() -> None:
+    """The command line; not at import, because other commands call their flags the same."""
+    config_flags.DEFINE_config_file("config", None, "Config of the policy.", lock_config=True)
+    flags.DEFINE_string("workdir", None, "Run directory to write.")
+    flags.DEFINE_string("key", None, "State dict inside the file, e.g. state_dicts.model.")
+    flags.DEFINE_string("report", None, "Also write the fate of every tensor to this file.")
+    flags.DEFINE_bool("overwrite", False, "Remove the run in --workdir first.")
+    flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
 
 
 @dataclass(frozen=True)
@@ -191,19 +194,21 @@ def run_command(argv: list[str]) -> None:
     """Checks the command line and imports."""
     if len(argv) != 2:
         raise ValueError("give one FILE to import; see --help")
-    if not CONFIG.value or not WORKDIR.value:
+    given = flags.FLAGS
+    if not given.config or not given.workdir:
         raise ValueError("give --config=configs/NAME.py and --workdir=RUN")
-    config = RunConfig.resolve(CONFIG.value.to_dict())
-    report = Path(REPORT.value) if REPORT.value else None
-    folder = Path(WORKDIR.value).resolve()
-    import_checkpoint(Path(argv[1]), config, folder, KEY.value, report, OVERWRITE.value)
+    config = RunConfig.resolve(given.config.to_dict())
+    report = Path(given.report) if given.report else None
+    folder = Path(given.workdir).resolve()
+    import_checkpoint(Path(argv[1]), config, folder, given.key, report, given.overwrite)
 
 
 def main(argv: list[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     logging.set_verbosity(logging.ERROR)  # Orbax narrates each write
-    return exit_status(lambda: run_command(argv), TRACEBACK.value)
+    return exit_status(lambda: run_command(argv), flags.FLAGS.traceback)
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=parse_flags)
