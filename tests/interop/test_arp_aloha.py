@@ -102,7 +102,7 @@ def test_report_names_what_does_not_fit(policy, params) -> None:
     assert report.unused == ["model.extra"]
     wider = AlohaArpPolicy(dataclasses.replace(TINY, encoder_hidden=20), tiny_spec())
     _, report = convert_aloha(state, wider)
-    assert ("model.encoder.layers.0.linear1.weight", (16, 16), (16, 20)) in report.misshaped
+    assert ("model.encoder.layers.0.linear1.weight", (16, 16), (20, 16)) in report.misshaped
     with pytest.raises(ValueError, match=r"file\.safetensors: state dict does not match"):
         report.raise_if_incomplete("file.safetensors")
 
