@@ -13,7 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arp_jax.interop.arp import IGNORED_SUFFIXES, parameter_rules, statistics_rules
+from arp_jax.interop.arp import (
+    IGNORED_SUFFIXES,
+    constant_tensors,
+    parameter_rules,
+    statistics_rules,
+)
 from arp_jax.interop.torch_encoder import linear_rules, post_norm_rules
 from arp_jax.interop.torch_resnet import trunk_rules
 from arp_jax.interop.torch_state import Layout, Report, Rule, convert, to_torch
@@ -72,7 +77,8 @@ def aloha_to_torch(
             the result only loads non-strictly into the whole published policy.
     """
     found = to_torch(params, [*network_rules(policy, MODEL_PREFIX), *image_rules(policy)])
-    found |= _constant_buffers(policy)
+    constants = constant_tensors(policy.transformer.config)
+    found |= {MODEL_PREFIX + HEAD_PREFIX + name: value for name, value in constants.items()}
     for name, affine in _named_affines(policy, normalizer or {}):
         found[f"{name}.mean"] = np.array(affine.offset)
         found[f"{name}.std"] = np.array(affine.scale)
@@ -147,20 +153,3 @@ def _named_affines(
     if "action" in normalizer:
         for name in ACTION_STATISTICS:
             yield name, normalizer["action"]
-
-
-def _constant_buffers(policy: AlohaArpPolicy) -> dict[str, np.ndarray]:
-    """Buffers that a strict PyTorch load expects although they carry nothing learned."""
-    config = policy.transformer.config
-    found: dict[str, np.ndarray] = {}
-    for i, token in enumerate(config.tokens):
-        head = f"{MODEL_PREFIX}{HEAD_PREFIX}token_predictors.{i}"
-        if token.embedding == "position_2d":
-            half = config.embed_dim // 2
-            frequencies = np.exp(-np.log(10000.0) * 2 * np.arange(half // 2) / half)
-            name = f"{MODEL_PREFIX}{HEAD_PREFIX}token_embedders.{i}.div_term"
-            found[name] = frequencies.astype(np.float32)[None]
-        if not token.is_control and token.predictor_option("corr_dim", -1) > 0:
-            for j in (1, 4, 7):
-                found[f"{head}.corr_proj.{j}.num_batches_tracked"] = np.array(0, np.int64)
-    return found
