@@ -55,8 +55,8 @@ command      {command}
 revision     {revision}
 imported     {started}
 
-Use it:       python -m arp_jax.evaluate {run}
-              python -m arp_jax.export_policy {run}
+Use it:       {uses}
+Train on:     docs/importing.md says how
 Back again:   python -m arp_jax.export_torch {run} weights.safetensors
 
 config.json     resolved config            run.json     command, revision, versions, devices
@@ -141,7 +141,7 @@ def import_checkpoint(
         store.close()
     write_files(folder, config, file, parts)
     count = sum(x.size for x in jax.tree.leaves(state.params))
-    print(f"run: {folder}, {count:,} parameters\nnext: python -m arp_jax.evaluate {folder}")
+    print(f"run: {folder}, {count:,} parameters\nnext: see {folder / 'README.txt'}")
 
 
 def read_parts(
@@ -186,7 +186,8 @@ def write_files(folder: Path, config: RunConfig, file: Path, parts: Mapping[str,
     names = {"ema": "moving average", "params": "parameters"}
     read = ", ".join(f"{part.title} ({names[place]})" for place, part in parts.items())
     about: dict[str, Any] = run_dir.describe_start()
-    text = _README.format(file=file, digest=digest, parts=read, run=folder, **about)
+    use = run_dir.uses(folder, config.plain)
+    text = _README.format(file=file, digest=digest, parts=read, run=folder, uses=use, **about)
     run_dir.write_text(folder / "README.txt", text)
 
 

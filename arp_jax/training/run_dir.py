@@ -29,6 +29,8 @@ RUN_FILES = (
     *(CONFIG_FILE, "run.json", "README.txt", "metrics.jsonl", "checkpoints", "tensorboard"),
     *("pack", *BUILT_IN, "eval", "artifact", "summary.json", "report"),
 )
+# Policies of robots that no environment of arp_jax.evaluate has.
+NOT_SIMULATED = ("arp_aloha", "arp_rlbench", "arp_digits")
 # Keys that may differ between a run and its continuation; all others decide what is learned.
 RESUMABLE = (
     *("train.steps", "train.log_every", "train.save_every", "train.eval_every"),
@@ -48,8 +50,7 @@ Reproduce it: check out that revision, install the versions in run.json, and run
 another --workdir. config.json holds every value of the config as it was resolved.
 
 Continue it:  {resume}
-Use it:       python -m arp_jax.evaluate {run}
-              python -m arp_jax.export_policy {run}
+Use it:       {uses}
 
 config.json     resolved config            run.json     command, revision, versions, devices
 metrics.jsonl   one JSON object a line     checkpoints/ one folder a step (Orbax)
@@ -110,17 +111,33 @@ def clear(run_dir: Path) -> None:
 
 
 def write_run_files(run_dir: Path, config: Mapping[str, Any], resume: bool) -> None:
-    """Writes config.json, run.json (a list: one entry a start) and README.txt, atomically."""
+    """Writes config.json, run.json (a list: one entry a start) and README.txt, atomically.
+
+    README.txt says how the run began, so that a resumed run keeps the one that it has.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     record = describe_start()
     path = run_dir / "run.json"
     starts = json.loads(path.read_text())["starts"] if resume and path.exists() else []
     write_text(run_dir / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
     write_text(path, json.dumps({"starts": [*starts, record]}, indent=2) + "\n")
+    readme = run_dir / "README.txt"
+    if resume and readme.exists():
+        return
     first = (starts or [record])[0]
     resume_command = first["command"].replace(" --overwrite", "") + " --resume"
-    readme = _README.format(run=run_dir, resume=resume_command, **first)
-    write_text(run_dir / "README.txt", readme)
+    text = _README.format(resume=resume_command, uses=uses(run_dir, config), **first)
+    write_text(readme, text)
+
+
+def uses(run_dir: Path, config: Mapping[str, Any]) -> str:
+    """Commands for README.txt that make sense for the run's policy, one a line."""
+    lines = [f"python -m arp_jax.export_policy {run_dir}"]
+    if config["policy"]["name"] not in NOT_SIMULATED:
+        lines.insert(0, f"python -m arp_jax.evaluate {run_dir}")
+    if config.get("report"):
+        lines.insert(0, f"look at {run_dir / 'report'}, written when training is done")
+    return ("\n" + " " * 14).join(lines)
 
 
 def describe_start() -> dict[str, Any]:

@@ -57,6 +57,13 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_readme_names_what_a_pen_is_good_for(straight: Path) -> None:
+    text = (straight / "README.txt").read_text()
+    assert f"look at {straight / 'report'}" in text
+    assert f"arp_jax.export_policy {straight}" in text
+    assert "arp_jax.evaluate" not in text  # there is no environment of a pen
+
+
 def test_an_epoch_is_every_image_once(straight: Path) -> None:
     found = load_run(straight)
     assert (found.spec.horizon, found.spec.window) == (27, 1)
