@@ -30,9 +30,9 @@ from arp_jax.data.augment import make_augment
 from arp_jax.data.prefetch import prefetch
 from arp_jax.policies.base import Batch, Metrics, build_policy
 from arp_jax.training import preemption, run_dir, sharding
-from arp_jax.training.checkpoint import CheckpointStore, RunBundle
+from arp_jax.training.checkpoint import CheckpointStore, RunBundle, newest_bundle
 from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
-from arp_jax.training.inputs import DIGITS, SYNTHETIC, Inputs, open_inputs
+from arp_jax.training.inputs import DIGITS, SYNTHETIC, Inputs, check_same_data, open_inputs
 from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
 from arp_jax.training.optim import make_optimizer, make_schedule
 from arp_jax.training.progress import Progress
@@ -84,7 +84,8 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     say(f"run: {folder}\ndevices: {sharding.describe(mesh)}")
 
     # 3. Data: a pack, its statistics, loaders of training and held-out episodes
-    inputs = open_inputs(config.plain, config.data, folder)
+    kept = newest_bundle(folder) if resume else None
+    inputs = open_inputs(config.plain, config.data, folder, kept.normalizer if kept else None)
     say(inputs.describe())
 
     # 4. Policy and optimiser
@@ -217,12 +218,8 @@ def make_state(
     step = store.latest_step() if resume else None
     if step is None:
         return jax.jit(fresh, out_shardings=shardings)(rng), shardings
-    _, data = store.read_bundle(step)
-    if data["pack"] != inputs.pack.content_hash:
-        raise ValueError(
-            f"--resume: the data at {inputs.pack.directory} changed since step {step}; "
-            "restore it or start a new run"
-        )
+    bundle, data = store.read_bundle(step)
+    check_same_data(inputs, bundle.spec, data["pack"], step)
     return store.restore(step, sharding.with_sharding(shapes, shardings)), shardings
 
 

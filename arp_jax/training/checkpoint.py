@@ -197,6 +197,18 @@ def _shapes(tree: Any) -> dict[str, str]:
     }
 
 
+def newest_bundle(run_dir: Path) -> RunBundle | None:
+    """The bundle of a run's newest checkpoint, None without one."""
+    if not (run_dir / FOLDER).is_dir():
+        return None
+    store = CheckpointStore(run_dir, read_only=True)
+    try:
+        step = store.latest_step()
+        return None if step is None else store.read_bundle(step)[0]
+    finally:
+        store.close()
+
+
 def load_run(
     run_dir: str | Path,
     step: int | None = None,

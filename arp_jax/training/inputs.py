@@ -19,7 +19,7 @@ from arp_jax.data.loader import Loader, train_validation_split
 from arp_jax.data.pack import pack_dataset
 from arp_jax.data.store import META_FILE, Pack, open_pack
 from arp_jax.normalize import Affine, Normalizer, affine_from_limits, affine_from_stats
-from arp_jax.specs import PolicySpec
+from arp_jax.specs import PolicySpec, check_match
 
 # Sources that a run writes into its own directory; train.py says by what.
 SYNTHETIC, DIGITS = "synthetic", "digits"
@@ -160,14 +160,28 @@ def build_normalizer(pack: Pack, spec: PolicySpec, methods: Mapping[str, str]) -
     return normalizer
 
 
-def open_inputs(config: Mapping[str, Any], data: DataConfig, run_dir: Path) -> Inputs:
-    """Everything above, from the whole config (plain values)."""
+def open_inputs(
+    config: Mapping[str, Any],
+    data: DataConfig,
+    run_dir: Path,
+    normalizer: Normalizer | None = None,
+) -> Inputs:
+    """Everything above.
+
+    Args:
+        config: all of it, plain values.
+        data: its `data` section.
+        run_dir: where built-in data and packs are.
+        normalizer: of the run that is continued; its parameters know no other units. None makes
+            one as the config asks.
+    """
     observations = tuple(config["observations"])
     pack = prepare_pack(data, observations, run_dir)
     spec = policy_spec(
         pack, observations, config["window"], config["horizon"], config["action_offset"]
     )
-    normalizer = build_normalizer(pack, spec, data.normalization)
+    made = build_normalizer(pack, spec, data.normalization)
+    normalizer = made if normalizer is None else normalizer
     training, held_out = train_validation_split(
         pack.num_episodes,
         data.validation_fraction,
@@ -190,6 +204,29 @@ def open_inputs(config: Mapping[str, Any], data: DataConfig, run_dir: Path) -> I
 
     validation = loader(held_out) if len(held_out) else None
     return Inputs(pack, spec, normalizer, loader(training), validation, training, held_out)
+
+
+def check_same_data(inputs: Inputs, spec: PolicySpec, pack: str, step: int) -> None:
+    """Refuses to continue a run on data that it was not made for.
+
+    Args:
+        inputs: what would be read.
+        spec: the run's.
+        pack: content hash of the data that it read; "" for an imported run, which may be continued
+            on any data that has its spec.
+        step: of the checkpoint, for the message.
+
+    Raises:
+        ValueError: other data, or SpecMismatch naming what differs from the import.
+    """
+    where = inputs.pack.directory
+    if not pack:
+        check_match(spec, inputs.spec, f"--resume: the imported policy and the data at {where}")
+    elif pack != inputs.pack.content_hash:
+        raise ValueError(
+            f"--resume: the data at {where} changed since step {step}; "
+            "restore it or start a new run"
+        )
 
 
 def validation_positions(loader: Loader, most: int) -> range:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from arp_jax import export_torch
+from arp_jax import export_torch, train
 from arp_jax.evaluation.config_policy import policy_of_config
 from arp_jax.import_checkpoint import import_checkpoint
 from arp_jax.interop.published import conversion, normalizer_from_limits
@@ -111,11 +111,34 @@ def test_a_file_becomes_a_run_and_the_same_file_again(push_t_file, tmp_path: Pat
     if name == "arp_aloha":
         mean = state["unnormalize_outputs.buffer_action.mean"]
         np.testing.assert_array_equal(loaded.normalizer["action"].offset, mean)
-    assert "python -m arp_jax.evaluate" in (run / "README.txt").read_text()
+    # Only Push-T has an environment to be evaluated in.
+    readme = (run / "README.txt").read_text()
+    assert ("python -m arp_jax.evaluate" in readme) == (name == "push_t_image")
+    assert f"python -m arp_jax.export_torch {run}" in readme
     assert json.loads((run / "config.json").read_text()) == config.plain
 
     assert export_torch.main([str(run), str(back)]) == 0
     assert_same_states(read_state(back), state)
+
+
+@pytest.mark.slow
+def test_an_imported_policy_is_trained_on(push_t_file, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    _, file = push_t_file
+    sections: dict[str, dict] = {"train": {"steps": 1, "batch_size": 2, "save_every": 1}}
+    sections |= {
+        "data": {"source": "synthetic"},
+        "optim": {"learning_rate": 1e-4, "warmup_steps": 0},
+    }
+    config, run = small_config("push_t_image", **sections), tmp_path / "run"
+    import_checkpoint(file, config, run)
+    assert train.train(config, run, resume=True, overwrite=False) == 0
+    before, after = (load_run(run, step, use_ema=False) for step in (0, 1))
+    changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before.params, after.params)
+    assert 0 < max(jax.tree.leaves(changes)) < 1e-3
+    assert after.stats["action"].count > 0
+    assert json.loads((run / "run.json").read_text())["starts"][1:]
+    assert "sha256" in (run / "README.txt").read_text()
 
 
 def test_both_parameter_sets_of_a_torch_checkpoint(push_t_file, tmp_path: Path, capsys) -> None:

@@ -1,5 +1,6 @@
 """The training script on a real pack with the tiny policy: resume, signals, NaN, refusals."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl.testing import flagsaver
@@ -16,10 +19,13 @@ from absl.testing import flagsaver
 from arp_jax import train
 from arp_jax.data.pack import pack_dataset
 from arp_jax.data.synthetic import write_synthetic
+from arp_jax.normalize import Affine, normalizer_to_json
 from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
-from arp_jax.training import checkpoint, metrics, preemption
-from arp_jax.training.checkpoint import LoadedRun, load_run
+from arp_jax.training import checkpoint, metrics, preemption, run_dir
+from arp_jax.training.checkpoint import CheckpointStore, LoadedRun, RunBundle, load_run
+from arp_jax.training.optim import make_optimizer
 from arp_jax.training.run_config import RunConfig
+from arp_jax.training.state import TrainState
 from tests.training import tiny_config
 from tests.training.conftest import leaves_equal
 from tests.training.tiny_policy import build_tiny
@@ -270,6 +276,51 @@ def test_changed_data_is_refused(straight: Path, pack_dir: Path, tmp_path: Path)
     config["data"]["pack_dir"] = str(tmp_path / "pack")
     with pytest.raises(ValueError, match="changed since step 4"):
         run(config, straight, resume=True)
+
+
+@pytest.fixture
+def imported(straight: Path, pack_dir: Path, tmp_path: Path) -> Path:
+    """A run as arp_jax.import_checkpoint writes it: step 0, no data, a normalizer of its own."""
+    source, folder = load_run(straight, use_ema=False), tmp_path / "run"
+    tx = make_optimizer(RunConfig.resolve(make_config(pack_dir)).optim, 4)
+    average = jax.tree.map(jnp.copy, source.params)
+    rng = jax.random.PRNGKey(0)
+    zero = jnp.zeros((), jnp.int32)
+    state = TrainState(zero, source.params, tx.init(source.params), average, rng)
+    normalizer = source.normalizer | {"block_pose": Affine([1.0, 2.0, 0.0], [300.0, 200.0, 3.0])}
+    store = CheckpointStore(folder)
+    bundle = RunBundle(make_config(pack_dir), source.spec, {}, normalizer)
+    store.save(0, state, {"batches": 0, "pack": ""}, bundle)
+    store.close()
+    run_dir.write_run_files(folder, make_config(pack_dir), resume=False)
+    (folder / "README.txt").write_text("imported from a file")
+    return folder
+
+
+def test_an_imported_run_is_trained_on(imported: Path, pack_dir: Path) -> None:
+    before = load_run(imported, 0, use_ema=False)
+    assert run(make_config(pack_dir, train__steps=2), imported, resume=True) == 0
+    assert run(make_config(pack_dir), imported, resume=True) == 0
+    assert list(rows(imported)) == [1, 2, 3, 4]
+    after = load_run(imported, use_ema=False)
+    assert after.step == 4
+    # Its parameters know no other units than the ones they were trained with, whatever the data's.
+    assert leaves_equal(normalizer_to_json(after.normalizer), normalizer_to_json(before.normalizer))
+    # Two steps at a rate of at most 0.01 do not lead far: they started at the import.
+    first = load_run(imported, 2, use_ema=False)
+    changes = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), first.params, before.params)
+    assert 0 < max(jax.tree.leaves(changes)) < 0.05
+    assert (imported / "README.txt").read_text() == "imported from a file"
+
+
+def test_an_import_refuses_data_of_another_robot(
+    imported: Path, pack_dir: Path, tmp_path: Path
+) -> None:
+    observation = OBSERVATION_SPEC.select(["agent_pos", "block_pose"])
+    action = dataclasses.replace(ACTION_SPEC, rate_hz=50.0)
+    config = make_config(pack_dir, data__source=str(write_synthetic(tmp_path, observation, action)))
+    with pytest.raises(ValueError, match=r"rate_hz: expected 10.*, found 50"):
+        run(config, imported, resume=True)
 
 
 def test_overwrite_removes_only_the_run(pack_dir: Path, tmp_path: Path) -> None:
