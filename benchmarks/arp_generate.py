@@ -37,6 +37,7 @@ from arp_jax.specs import PolicySpec
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch")
 TOLERANCE = 1e-3  # of values around 1: two frameworks, up to 120 layers one after the other
+PAUSE, ROUND = 0.3, 0.5  # seconds between the sides, and of one side's turn
 PUBLISHED = "published"
 CHUNKS = (PUBLISHED, "1", "4", "10", "whole")
 # Batch 1 on two cores; what the project promises of the ratio.
@@ -140,14 +141,24 @@ def reference_call(
 
 
 def in_turn(calls: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
-    """Milliseconds of each call, measured in turn for about `seconds`, at least three rounds."""
+    """Milliseconds of each call: rounds of a few calls of each side, for about `seconds`.
+
+    Between the sides stand a pause and an untimed call: worker threads of the other library spin
+    for a while after their last task, and its data is in the caches.
+    """
     found: list[list[float]] = [[] for _ in calls]
     begin = time.perf_counter()
-    while len(found[0]) < 3 or (time.perf_counter() - begin < seconds and len(found[0]) < 200):
+    while min(map(len, found)) < 3 or time.perf_counter() - begin < seconds:
         for times, call in zip(found, calls, strict=True):
-            start = time.perf_counter()
+            time.sleep(PAUSE)
             call()
-            times.append(1e3 * (time.perf_counter() - start))
+            round_begin = time.perf_counter()
+            while True:
+                start = time.perf_counter()
+                call()
+                times.append(1e3 * (time.perf_counter() - start))
+                if time.perf_counter() - round_begin > ROUND:
+                    break
     return found
 
 

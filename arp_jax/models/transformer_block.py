@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arp_jax.models.attention import KeysValues, Mask, RowsDense, SelfAttention, dense, modulate
 from arp_jax.models.context_attention import ContextAttention, Prepared, attend_to_context
@@ -21,6 +22,8 @@ OUTPUT_NORM_EPSILON = 1e-5  # norms after a layer or after the whole stack
 # A stack of more layers is a scan over stacked parameters: it compiles once whatever its depth. A
 # shallower one is unrolled, because slicing stacked parameters copies them on a CPU.
 UNROLL_UP_TO = 8
+# Layers per turn of that scan: slicing the next one's parameters overlaps with computing.
+SCAN_UNROLL = 2
 
 # Of a whole stack: one entry per layer, or one with all layers on a leading axis. Only the stack
 # looks inside.
@@ -56,6 +59,15 @@ class LayerConfig:
             )
 
 
+def tanh_gelu(x: jax.Array) -> jax.Array:
+    """The tanh approximation of GELU, as x sigmoid(2 u): the same function with fewer operations.
+
+    XLA's CPU backend splits an elementwise loop over threads once it looks expensive; for the few
+    rows of one pass that costs ten times the loop.
+    """
+    return x * nn.sigmoid(np.float32(2 * np.sqrt(2 / np.pi)) * (x + 0.044715 * x * x * x))
+
+
 class Mlp(nn.Module):
     """Linear, tanh GELU, dropout, Linear, dropout."""
 
@@ -70,7 +82,7 @@ class Mlp(nn.Module):
         self.drop = nn.Dropout(self.dropout)
 
     def __call__(self, rows: jax.Array, train: bool) -> jax.Array:
-        hidden = self.drop(nn.gelu(self.fc1(rows), approximate=True), deterministic=not train)
+        hidden = self.drop(tanh_gelu(self.fc1(rows)), deterministic=not train)
         return self.drop(self.fc2(hidden), deterministic=not train)
 
 
@@ -186,6 +198,7 @@ class BlockStack(nn.Module):
             in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
             out_axes=0,
             length=self.depth,
+            unroll=SCAN_UNROLL,
         )(*block)
         if self.config.condition_on:
             self.contexts = nn.vmap(
