@@ -1,8 +1,6 @@
 """`describe` and `profile` as a user runs them: a config file is all they need."""
 
 import json
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
@@ -11,24 +9,13 @@ import pytest
 from arp_jax import describe, profile
 from arp_jax.evaluation.config_policy import policy_of_config
 from configs import arp_push_t_ablations, debug
-
-
-def run(*arguments, cwd, status=0):
-    finished = subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert finished.returncode == status, finished.stderr[-3000:]
-    return finished.stdout if status == 0 else finished.stderr
+from tests.commands import run_module
 
 
 def test_describe_prints_and_draws(tmp_path, repository):
     picture = tmp_path / "new/tokens.svg"
     flags = ["--config=configs/debug.py", "--config.horizon=5", f"--svg={picture}"]
-    printed = run("arp_jax.describe", *flags, cwd=repository)
+    printed = run_module("arp_jax.describe", *flags, cwd=repository)
     assert "fine-action (predicted by gmm)" in printed
     assert printed.count("\nq") == 2 + 4 + 5
     assert str(picture) in printed
@@ -47,7 +34,7 @@ WRONG = [
     ("flags", "message"), [WRONG[0], *(pytest.param(*w, marks=pytest.mark.slow) for w in WRONG[1:])]
 )
 def test_wrong_usage_is_one_line(command, flags, message, repository):
-    error = run(f"arp_jax.{command}", *flags, cwd=repository, status=2).strip()
+    error = run_module(f"arp_jax.{command}", *flags, cwd=repository, status=2).strip()
     assert error.splitlines()[-1].startswith("error: ")
     assert message in error.splitlines()[-1]
     assert "Traceback" not in error
@@ -71,7 +58,7 @@ def test_profile_writes_its_numbers(tmp_path, capsys):
 def test_profile_as_a_command(tmp_path, repository):
     out = tmp_path / "p.json"
     flags = ["--config=configs/debug.py", f"--json={out}"]
-    printed = run("arp_jax.profile", *flags, cwd=repository)
+    printed = run_module("arp_jax.profile", *flags, cwd=repository)
     assert "training step" in printed
     assert json.loads(out.read_text())["memory"]["training step"]["temporary"] > 0
 

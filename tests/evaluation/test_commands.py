@@ -1,14 +1,13 @@
 """The commands as a user runs them; the whole way (train, evaluate, compare, export) is slow."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from arp_jax import evaluate, export_policy
 from arp_jax.evaluation.video import read_video
+from tests.commands import run_module
 
 
 def test_baseline_in_push_t_writes_everything(tmp_path, capsys):
@@ -63,30 +62,20 @@ def test_wrong_export_is_one_line(tmp_path, capsys):
     assert "manifest.json does not exist" in capsys.readouterr().err
 
 
-def run(*arguments, cwd):
-    finished = subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return finished.stdout
-
-
 @pytest.mark.slow
 def test_train_evaluate_compare_export(tmp_path, repository):
     """A real ARP policy: outcomes for E = 1, 7 and 32, comparison of two runs, gym, export."""
     runs = [tmp_path / "a", tmp_path / "b"]
     for seed, folder in enumerate(runs):
         config = ["--config=configs/debug.py", f"--config.seed={seed}", "--config.train.steps=30"]
-        run("arp_jax.train", *config, f"--workdir={folder}", cwd=repository)
+        run_module("arp_jax.train", *config, f"--workdir={folder}", cwd=repository)
     tables = []
     flags = ["--episodes=9", "--max_steps=48", "--videos=0"]
     for envs in (1, 7, 32):
         out = tmp_path / f"envs_{envs}"
-        run("arp_jax.evaluate", runs[0], *flags, f"--envs={envs}", f"--out={out}", cwd=repository)
+        run_module(
+            "arp_jax.evaluate", runs[0], *flags, f"--envs={envs}", f"--out={out}", cwd=repository
+        )
         tables.append(dict(np.load(out / "episodes_a.npz")))
     for table in tables[1:]:
         apart = np.abs(table["best_coverage"] - tables[0]["best_coverage"]).max()
@@ -95,11 +84,15 @@ def test_train_evaluate_compare_export(tmp_path, repository):
         np.testing.assert_array_equal(table["initial"], tables[0]["initial"])
         np.testing.assert_array_equal(table["length"], tables[0]["length"])
     out = tmp_path / "compared"
-    printed = run("arp_jax.evaluate", "--compare", *runs, *flags, f"--out={out}", cwd=repository)
+    printed = run_module(
+        "arp_jax.evaluate", "--compare", *runs, *flags, f"--out={out}", cwd=repository
+    )
     assert "b minus a, paired on 9 episodes" in printed
     assert json.loads((out / "summary.json").read_text())["comparison"]["score"]
     gym = ["--env=gym_pusht/PushT-v0", "--episodes=3", "--max_steps=24"]
-    assert "max coverage" in run("arp_jax.evaluate", runs[0], *gym, cwd=repository)
-    assert "parity" in run("arp_jax.export_policy", runs[0], cwd=repository)
-    inspected = run("arp_jax.export_policy", "--inspect", runs[0] / "artifact", cwd=repository)
+    assert "max coverage" in run_module("arp_jax.evaluate", runs[0], *gym, cwd=repository)
+    assert "parity" in run_module("arp_jax.export_policy", runs[0], cwd=repository)
+    inspected = run_module(
+        "arp_jax.export_policy", "--inspect", runs[0] / "artifact", cwd=repository
+    )
     assert "cpu, cuda, tpu" in inspected
