@@ -143,15 +143,16 @@ def reference_call(
 def in_turn(calls: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
     """Milliseconds of each call: rounds of a few calls of each side, for about `seconds`.
 
-    Between the sides stand a pause and an untimed call: worker threads of the other library spin
-    for a while after their last task, and its data is in the caches.
+    Between the sides stand a pause and, for short calls, an untimed one: worker threads of the
+    other library spin for a while after their last task, and its data is in the caches.
     """
     found: list[list[float]] = [[] for _ in calls]
     begin = time.perf_counter()
-    while min(map(len, found)) < 3 or time.perf_counter() - begin < seconds:
+    while not found[0] or time.perf_counter() - begin < seconds:
         for times, call in zip(found, calls, strict=True):
             time.sleep(PAUSE)
-            call()
+            if times and times[-1] < 1e3:
+                call()
             round_begin = time.perf_counter()
             while True:
                 start = time.perf_counter()
