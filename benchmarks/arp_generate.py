@@ -1,8 +1,8 @@
 """How fast does ARP generate, beside the PyTorch reference with the same weights?
 
 The chunk transformer alone (no image encoder), in the published Push-T and ALOHA configurations,
-for several chunk sizes, at batch 1 and 32. Both sides run in one process, in turn, after their
-outputs were found equal. Without --reference only ours is measured. Example (15 minutes; the huge
+for several chunk sizes, at batch 1 and 32. The sides run in turn, each in its own process, after
+their outputs were found equal. Without --reference only ours is measured. Example (15 minutes; huge
 pages save page faults of temporaries, see benchmarks/README.md):
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
@@ -14,7 +14,6 @@ import dataclasses
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from arp_reference import load_reference, random_weights, reference_model
 from hardware import hardware
+from sides import Side, in_turn
 
 from arp_jax.interop.arp import initial_statistics
 from arp_jax.models.arp_config import ArpConfig
@@ -37,7 +37,6 @@ from arp_jax.specs import PolicySpec
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch")
 TOLERANCE = 1e-3  # of values around 1: two frameworks, up to 120 layers one after the other
-PAUSE, ROUND = 0.3, 0.5  # seconds between the sides, and of one side's turn
 PUBLISHED = "published"
 CHUNKS = (PUBLISHED, "1", "4", "10", "whole")
 # Batch 1 on two cores; what the project promises of the ratio.
@@ -104,88 +103,79 @@ def aloha_case(chunk: str) -> Case:
 CASES = {"push_t": push_t_case, "aloha": aloha_case}
 
 
-def our_call(case: Case, params: Any, prompt: np.ndarray, context: np.ndarray) -> Callable[[], Any]:
-    """Our generation as a call without arguments that returns values [B, L, D]."""
-    model, known = ChunkTransformer(case.config), initial_statistics(case.config)
+class Inputs(NamedTuple):
+    """Prompt [B, P, D] and context [B, S, C], float32."""
+
+    prompt: np.ndarray
+    context: np.ndarray
+
+
+def random_inputs(case: Case, batch: int) -> Inputs:
+    """The same for both sides."""
+    rng = np.random.default_rng(0)
+    width = max(case.config.tokens[t].dim for t in case.schedule.token_ids)
+    prompt = rng.uniform(-1, 1, (batch, case.prompt_length, width)).astype(np.float32)
+    shape = (batch, case.context_tokens, case.config.embed_dim)
+    return Inputs(prompt, rng.standard_normal(shape, np.float32))
+
+
+def our_side(model: str, chunk: str, batch: int) -> Callable[[], Any]:
+    """Our generation as a call that returns values [B, L, D]."""
+    case = CASES[model](chunk)
+    network, known = ChunkTransformer(case.config), initial_statistics(case.config)
 
     @jax.jit
     def run(params: Any, prompt: jax.Array, context: jax.Array) -> jax.Array:
         contexts = {case.context_name: context}
-        return generate(model, params, prompt, case.schedule, contexts, statistics=known)
+        return generate(network, params, prompt, case.schedule, contexts, statistics=known)
 
-    on_device = jax.tree.map(jnp.asarray, (params, prompt, context))
+    tree = (random_weights(case.config), *random_inputs(case, batch))
+    on_device = jax.tree.map(jnp.asarray, tree)
     return lambda: np.asarray(run(*on_device))
 
 
-def reference_call(
-    module: Any, case: Case, params: Any, prompt: np.ndarray, context: np.ndarray
-) -> Callable[[], Any]:
-    """The reference's generation of the same sequence, values [B, L, D]."""
+def reference_side(clone: Path, model: str, chunk: str, batch: int) -> Callable[[], Any]:
+    """The reference's generation of the same sequence."""
+    module, case = load_reference(clone), CASES[model](chunk)
     import torch
 
-    model = reference_model(module, case.config, params)
+    policy = reference_model(module, case.config, random_weights(case.config))
+    inputs = random_inputs(case, batch)
     ids = np.asarray(case.schedule.token_ids[: case.prompt_length], np.float32)
-    ids = np.broadcast_to(ids[None, :, None], (*prompt.shape[:2], 1))
-    tokens = torch.tensor(np.concatenate([prompt, ids], axis=-1))
+    ids = np.broadcast_to(ids[None, :, None], (*inputs.prompt.shape[:2], 1))
+    tokens = torch.tensor(np.concatenate([inputs.prompt, ids], axis=-1))
     future = [
         {"chk_id": case.schedule.chunk_ids[i], "tk_id": case.schedule.token_ids[i]}
         for i in range(case.prompt_length, case.schedule.length)
     ]
-    contexts = {case.context_name: torch.tensor(context)}
+    contexts = {case.context_name: torch.tensor(inputs.context)}
 
     def run() -> np.ndarray:
         with torch.inference_mode():
-            return model.generate(tokens, future, sample=False, contexts=contexts).numpy()[..., :-1]
+            return policy.generate(tokens, future, contexts=contexts).numpy()[..., :-1]
 
     return run
 
 
-def in_turn(calls: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
-    """Milliseconds of each call: rounds of a few calls of each side, for about `seconds`.
-
-    Between the sides stand a pause and, for short calls, an untimed one: worker threads of the
-    other library spin for a while after their last task, and its data is in the caches.
-    """
-    found: list[list[float]] = [[] for _ in calls]
-    begin = time.perf_counter()
-    while not found[0] or time.perf_counter() - begin < seconds:
-        for times, call in zip(found, calls, strict=True):
-            time.sleep(PAUSE)
-            if times and times[-1] < 1e3:
-                call()
-            round_begin = time.perf_counter()
-            while True:
-                start = time.perf_counter()
-                call()
-                times.append(1e3 * (time.perf_counter() - start))
-                if time.perf_counter() - round_begin > ROUND:
-                    break
-    return found
-
-
-def measure(model: str, chunk: str, batch: int, module: Any, seconds: float) -> Row:
+def measure(model: str, chunk: str, batch: int, clone: Path | None, seconds: float) -> Row:
     """One row; raises SystemExit when the two sides disagree."""
-    case, rng = CASES[model](chunk), np.random.default_rng(0)
-    params = random_weights(case.config)
-    width = max(case.config.tokens[t].dim for t in case.schedule.token_ids)
-    prompt = rng.uniform(-1, 1, (batch, case.prompt_length, width)).astype(np.float32)
-    shape = (batch, case.context_tokens, case.config.embed_dim)
-    context = rng.standard_normal(shape, np.float32)
-    ours = our_call(case, params, prompt, context)
-    start = time.perf_counter()
-    values = ours()
-    compile_s = time.perf_counter() - start
+    case, arguments = CASES[model](chunk), (model, chunk, batch)
     passes = case.schedule.num_chunks - case.schedule.chunk_ids[case.prompt_length]
-    if module is None:
-        (times,) = in_turn([ours], seconds)
-        return Row(model, chunk, batch, passes, compile_s, statistics.median(times), *(None,) * 3)
-    reference = reference_call(module, case, params, prompt, context)
-    difference = float(np.abs(values - reference()).max())
-    if not difference < TOLERANCE:
-        raise SystemExit(f"{model}, chunk {chunk}, batch {batch}: outputs differ by {difference}")
-    times, theirs = in_turn([ours, reference], seconds)
-    own, other = statistics.median(times), statistics.median(theirs)
-    return Row(model, chunk, batch, passes, compile_s, own, other, other / own, difference)
+    sides = [Side(our_side, *arguments)]
+    if clone is not None:
+        sides.append(Side(reference_side, clone, *arguments))
+    difference = None
+    if clone is not None:
+        difference = float(np.abs(sides[0].first - sides[1].first).max())
+        if not difference < TOLERANCE:
+            raise SystemExit(f"{model}, chunk {chunk}, batch {batch}: differ by {difference}")
+    medians = [statistics.median(times) for times in in_turn(sides, seconds)]
+    for side in sides:
+        side.close()
+    reference_ms = medians[1] if clone is not None else None
+    ratio = None if reference_ms is None else reference_ms / medians[0]
+    compile_s = sides[0].first_seconds
+    return Row(model, chunk, batch, passes, compile_s, medians[0], reference_ms, ratio, difference)
 
 
 def print_row(row: Row) -> None:
@@ -217,21 +207,18 @@ def main() -> None:
         if unknown:
             parser.error(f"--{flag} {unknown[0]!r} is unknown; choose from {', '.join(known)}")
 
-    module = None if args.reference is None else load_reference(args.reference)
+    if args.reference is not None:
+        load_reference(args.reference)  # a bad path fails here, before any measurement
     machine = hardware(PACKAGES)
     print(json.dumps(machine))
-    if module is None:
+    if args.reference is None:
         print("no --reference: only ours is measured, there is no ratio", file=sys.stderr)
-    else:
-        import torch
-
-        machine["torch_threads"] = torch.get_num_threads()
     print("model       chunk batch passes compile_s   ours_ms reference_ms  ratio difference")
     rows = []
     for model in models:
         for batch in map(int, args.batches.split(",")):
             for chunk in chunks:
-                rows.append(measure(model, chunk, batch, module, args.seconds))
+                rows.append(measure(model, chunk, batch, args.reference, args.seconds))
                 print_row(rows[-1])
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,8 @@
 
 One training step (forward, backward, AdamW; dropout on) of the published Push-T transformer with
 its heat-map and Gaussian heads, without the image encoder: 22 tokens, 30 layers of width 64. Both
-sides run in one process, in turn, after their losses without dropout were found equal. Without
---reference only ours is measured. Example (5 minutes; huge pages save page faults):
+sides run in turn, each in its own process, after their losses without dropout were found equal.
+Without --reference only ours is measured. Example (5 minutes; huge pages save page faults):
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
         python benchmarks/arp_train.py --reference CLONE_OF_MLZXY_ARP --json out.json
@@ -15,7 +15,6 @@ import functools
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from arp_generate import PACKAGES, PUBLISHED, Case, in_turn, push_t_case
+from arp_generate import PACKAGES, PUBLISHED, Case, push_t_case
 from arp_reference import load_reference, random_weights, reference_model
 from hardware import hardware
+from sides import Side, in_turn
 
 from arp_jax.models.chunk_transformer import ChunkTransformer
 from arp_jax.models.tokens import freeze_options
@@ -79,11 +79,12 @@ def random_sample(case: Case, batch: int) -> Sample:
     return Sample(values, rng.standard_normal(shape, np.float32), maps)
 
 
-def our_step(case: Case, params: Any, sample: Sample) -> tuple[Callable[[], Any], float]:
-    """(one training step as a call, loss without dropout)."""
+def our_side(batch: int) -> Callable[[], float]:
+    """One call = one training step. The first returns the loss without dropout, before any step."""
+    case = labelled_case()
     model = ChunkTransformer(case.config)
     tx = optax.adamw(LEARNING_RATE, *BETAS, weight_decay=WEIGHT_DECAY)
-    values, context, maps = map(jnp.asarray, sample)
+    values, context, maps = map(jnp.asarray, random_sample(case, batch))
 
     def loss(params: Any, key: jax.Array | None) -> jax.Array:
         found: Any = model.apply(
@@ -104,71 +105,71 @@ def our_step(case: Case, params: Any, sample: Sample) -> tuple[Callable[[], Any]
         updates, opt_state = tx.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, value
 
-    params = jax.tree.map(jnp.asarray, params)
-    without_dropout = float(jax.jit(lambda p: loss(p, None))(params))
+    params = jax.tree.map(jnp.asarray, random_weights(case.config))
     state = {"now": (params, tx.init(params), 0)}
 
     def run() -> float:
         params, opt_state, step = state["now"]
+        first = float(jax.jit(lambda p: loss(p, None))(params)) if step == 0 else None
         params, opt_state, value = update(params, opt_state, step)
         state["now"] = (params, opt_state, step + 1)
-        return float(value)
+        value = float(value)
+        return value if first is None else first
 
-    return run, without_dropout
+    return run
 
 
-def reference_step(
-    module: Any, case: Case, params: Any, sample: Sample
-) -> tuple[Callable[[], Any], float]:
+def reference_side(clone: Path, batch: int) -> Callable[[], float]:
     """The same of the reference."""
+    module, case = load_reference(clone), labelled_case()
     import torch
 
-    model = reference_model(module, case.config, params)
+    model = reference_model(module, case.config, random_weights(case.config))
+    sample = random_sample(case, batch)
     ids = np.asarray(case.schedule.token_ids, np.float32)[None, :, None]
     ids = np.broadcast_to(ids, (*sample.values.shape[:2], 1))
     tokens = torch.tensor(np.concatenate([sample.values, ids], axis=-1))
     chunks = torch.tensor(case.schedule.chunk_ids)
     contexts = {case.context_name: torch.tensor(sample.context), MAP: torch.tensor(sample.maps)}
-
-    def loss() -> Any:
-        return sum(model.compute_loss(tokens, chunks, contexts=contexts).values())
-
-    with torch.no_grad():
-        without_dropout = float(loss())
-    model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY
     )
 
+    def loss() -> Any:
+        return sum(model.compute_loss(tokens, chunks, contexts=contexts).values())
+
     def run() -> float:
+        first = None
+        if not model.training:
+            with torch.no_grad():
+                first = float(loss())
+            model.train()
         optimizer.zero_grad()
         value = loss()
         value.backward()
         optimizer.step()
-        return float(value.detach())
+        return float(value.detach()) if first is None else first
 
-    return run, without_dropout
+    return run
 
 
-def measure(batch: int, module: Any, seconds: float) -> Row:
+def measure(batch: int, clone: Path | None, seconds: float) -> Row:
     """One row; raises SystemExit when the two sides disagree."""
-    case = labelled_case()
-    params, sample = random_weights(case.config), random_sample(case, batch)
-    ours, loss = our_step(case, params, sample)
-    start = time.perf_counter()
-    ours()
-    compile_s = time.perf_counter() - start
-    if module is None:
-        (times,) = in_turn([ours], seconds)
-        return Row(batch, compile_s, statistics.median(times), None, None, None)
-    reference, expected = reference_step(module, case, params, sample)
-    difference = abs(loss - expected) / abs(expected)
-    if not difference < TOLERANCE:
-        raise SystemExit(f"batch {batch}: loss {loss}, the reference has {expected}")
-    reference()
-    times, theirs = in_turn([ours, reference], seconds)
-    own, other = statistics.median(times), statistics.median(theirs)
-    return Row(batch, compile_s, own, other, other / own, difference)
+    sides = [Side(our_side, batch)]
+    if clone is not None:
+        sides.append(Side(reference_side, clone, batch))
+    difference = None
+    if clone is not None:
+        loss, expected = sides[0].first, sides[1].first
+        difference = abs(loss - expected) / abs(expected)
+        if not difference < TOLERANCE:
+            raise SystemExit(f"batch {batch}: loss {loss}, the reference has {expected}")
+    medians = [statistics.median(times) for times in in_turn(sides, seconds)]
+    for side in sides:
+        side.close()
+    reference_ms = medians[1] if clone is not None else None
+    ratio = None if reference_ms is None else reference_ms / medians[0]
+    return Row(batch, sides[0].first_seconds, medians[0], reference_ms, ratio, difference)
 
 
 def main() -> None:
@@ -181,15 +182,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="measuring time of each row")
     parser.add_argument("--json", type=Path, help="file for the results")
     args = parser.parse_args()
-    module = None if args.reference is None else load_reference(args.reference)
+    if args.reference is not None:
+        load_reference(args.reference)  # a bad path fails here, before any measurement
     machine = hardware(PACKAGES)
     print(json.dumps(machine))
-    if module is None:
+    if args.reference is None:
         print("no --reference: only ours is measured, there is no ratio", file=sys.stderr)
     print("batch compile_s   ours_ms reference_ms  ratio loss_difference")
     rows = []
     for batch in map(int, args.batches.split(",")):
-        row = measure(batch, module, args.seconds)
+        row = measure(batch, args.reference, args.seconds)
         rows.append(row)
         line = f"{row.batch:5d} {row.compile_s:9.1f} {row.ours_ms:9.0f}"
         if row.reference_ms is not None:
