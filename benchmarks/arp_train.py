@@ -34,6 +34,7 @@ from arp_jax.policies.plan_labels import gaussian_heatmaps
 
 TOLERANCE = 1e-4  # of the loss, relative
 TARGET = 1.5
+TURN = 12.0  # seconds: steps follow each other, as in training
 LEARNING_RATE, BETAS, WEIGHT_DECAY = 1e-4, (0.95, 0.999), 1e-3
 MAP = "smooth-heatmap"
 
@@ -164,7 +165,7 @@ def measure(batch: int, clone: Path | None, seconds: float) -> Row:
         difference = abs(loss - expected) / abs(expected)
         if not difference < TOLERANCE:
             raise SystemExit(f"batch {batch}: loss {loss}, the reference has {expected}")
-    medians = [statistics.median(times) for times in in_turn(sides, seconds)]
+    medians = [statistics.median(times) for times in in_turn(sides, seconds, TURN)]
     for side in sides:
         side.close()
     reference_ms = medians[1] if clone is not None else None

@@ -57,16 +57,16 @@ def _serve(pipe: Any, build: Callable[..., Any], arguments: tuple[Any, ...]) -> 
             start = time.perf_counter()
             call()
             times.append(1e3 * (time.perf_counter() - start))
-        long = times[-1] > 1e3
+        long = times[-1] > 1e4
         pipe.send(times)
 
 
-def in_turn(sides: list[Side], seconds: float) -> list[list[float]]:
-    """Milliseconds of the calls of each side, in rounds, for about `seconds` in all."""
+def in_turn(sides: list[Side], seconds: float, turn: float = ROUND) -> list[list[float]]:
+    """Milliseconds of the calls of each side, in turns of `turn` s, for about `seconds` in all."""
     found: list[list[float]] = [[] for _ in sides]
     begin = time.perf_counter()
     while not found[0] or time.perf_counter() - begin < seconds:
         for times, side in zip(found, sides, strict=True):
             time.sleep(PAUSE)
-            times += side.round(ROUND)
+            times += side.round(turn)
     return found
