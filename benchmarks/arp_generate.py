@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arp_reference import load_reference, random_weights, reference_model
-from hardware import hardware
+from hardware import hardware, write_report
 from sides import Side, in_turn
 
 from arp_jax.interop.arp import initial_statistics
@@ -221,9 +221,7 @@ def main() -> None:
                 rows.append(measure(model, chunk, batch, args.reference, args.seconds))
                 print_row(rows[-1])
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        report = {"machine": machine, "rows": [row._asdict() for row in rows]}
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_report(args.json, machine, rows)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from arp_generate import PACKAGES, PUBLISHED, Case, push_t_case
 from arp_reference import load_reference, random_weights, reference_model
-from hardware import hardware
+from hardware import hardware, write_report
 from sides import Side, in_turn
 
 from arp_jax.models.chunk_transformer import ChunkTransformer
@@ -200,9 +200,7 @@ def main() -> None:
             line += f"  (target {TARGET}x)"
         print(line, flush=True)
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        report = {"machine": machine, "rows": [row._asdict() for row in rows]}
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_report(args.json, machine, rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Where and with what a benchmark ran: printed first and stored beside its figures."""
+"""Where and with what a benchmark ran: printed first, and stored beside its figures."""
 
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Sequence
@@ -31,3 +32,10 @@ def hardware(packages: Sequence[str]) -> dict[str, Any]:
         "devices": [str(device) for device in jax.devices()],
         "versions": versions,
     }
+
+
+def write_report(path: Path, machine: dict[str, Any], rows: Sequence[Any]) -> None:
+    """Machine and rows (named tuples) as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = {"machine": machine, "rows": [row._asdict() for row in rows]}
+    path.write_text(json.dumps(report, indent=2) + "\n")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hardware import hardware
+from hardware import hardware, write_report
 
 from arp_jax.control.history import push_observation, start_history
 from arp_jax.sim.env import State
@@ -262,10 +262,7 @@ def main() -> None:
         for count in envs:
             add(measure_ours(kind, count, args.seconds, chooser, names))
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(
-            json.dumps({"machine": machine, "rows": [r._asdict() for r in rows]}, indent=2) + "\n"
-        )
+        write_report(args.json, machine, rows)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,18 @@ class LayerConfig:
                 f"layer {self.name!r}: adaln needs condition_on, the context that modulates it"
             )
 
+    @classmethod
+    def with_dropout(cls, dropout: float, **settings: Any) -> "LayerConfig":
+        """A layer with one rate of dropout everywhere; ``settings`` are its other attributes."""
+        return cls(
+            mlp_dropout=dropout,
+            attention_dropout=dropout,
+            residual_dropout=dropout,
+            cross_attention_dropout=dropout,
+            cross_residual_dropout=dropout,
+            **settings,
+        )
+
 
 def tanh_gelu(x: jax.Array) -> jax.Array:
     """The tanh approximation of GELU, as x sigmoid(2 u): the same function with fewer operations.

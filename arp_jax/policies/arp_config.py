@@ -268,14 +268,10 @@ def schedule(config: ArpPolicyConfig, spec: PolicySpec) -> ChunkSchedule:
 
 def transformer_config(config: ArpPolicyConfig, spec: PolicySpec) -> ArpConfig:
     """Size and token types of the chunk transformer."""
-    layer = LayerConfig(
+    layer = LayerConfig.with_dropout(
+        config.dropout,
         heads=config.heads,
         mlp_ratio=config.mlp_ratio,
-        mlp_dropout=config.dropout,
-        attention_dropout=config.dropout,
-        residual_dropout=config.dropout,
-        cross_attention_dropout=config.dropout,
-        cross_residual_dropout=config.dropout,
         condition_on=OBSERVATION,
         adaln=config.adaln,
         norm_before_adaln=config.norm_before_adaln,

@@ -188,14 +188,10 @@ def _number_of_classes(feature: FeatureSpec) -> int:
 
 
 def _transformer_config(config: DigitsArpConfig, size: tuple[int, int], pixels: int) -> ArpConfig:
-    layer = LayerConfig(
+    layer = LayerConfig.with_dropout(
+        config.dropout,
         heads=config.heads,
         mlp_ratio=config.mlp_ratio,
-        mlp_dropout=config.dropout,
-        attention_dropout=config.dropout,
-        residual_dropout=config.dropout,
-        cross_attention_dropout=config.dropout,
-        cross_residual_dropout=config.dropout,
         condition_on=CLASS,
         adaln=True,
     )

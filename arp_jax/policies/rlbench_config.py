@@ -216,25 +216,15 @@ def token_types(config: RlbenchArpConfig) -> tuple[TokenType, ...]:
 
 def transformer_config(config: RlbenchArpConfig) -> ArpConfig:
     """The token transformer: 'cross' layers for points, 'self' layers for the gripper."""
-    dropouts: dict[str, Any] = {
-        key: config.dropout
-        for key in (
-            "mlp_dropout",
-            "attention_dropout",
-            "residual_dropout",
-            "cross_attention_dropout",
-            "cross_residual_dropout",
-        )
-    }
-    cross = LayerConfig(
+    cross = LayerConfig.with_dropout(
+        config.dropout,
         heads=config.heads,
         condition_on=CELLS,
         adaln=True,
         norm_before_adaln=config.norm_before_adaln,
         name=CROSS,
-        **dropouts,
     )
-    own = LayerConfig(heads=config.heads, name=SELF, **dropouts)
+    own = LayerConfig.with_dropout(config.dropout, heads=config.heads, name=SELF)
     return ArpConfig(
         embed_dim=2 * config.patch_features,
         # Published table sizes; the sequences in use are shorter.
