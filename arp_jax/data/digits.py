@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from arp_jax.data.push_t_rlds import prepare_in_run, write_sidecars
+from arp_jax.data.episode_rlds import episode_example, episode_features
 from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.rlds_build import EpisodeBuilder, prepare_in_run
 from arp_jax.specs import ActionSpec, FeatureSpec, ObservationSpec
 
 SIZE = 8
@@ -84,62 +85,39 @@ def write_digits(folder: Path, length: int) -> Path:
             f"config.horizon {length} is too short for the digits: the fullest image has "
             f"{MOST_PIXELS} lit pixels"
         )
-    return prepare_in_run(folder, lambda: Digits(length=length, data_dir=folder))
+    doc = "place of the image in load_digits()"
+    features = episode_features(
+        OBSERVATION_SPEC,
+        ACTION_SPEC,
+        metadata={"image_id": tfds.features.Scalar(np.int64, doc=doc)},
+        reward="1 on the last step, else 0",
+    )
 
-
-class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder of the pen episodes."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    # Where TFDS looks for checksums of downloads; there are none.
-    code_path = None
-
-    def __init__(self, *, length: int, **kwargs: Any) -> None:
-        self.arguments = {"length": length, "threshold": THRESHOLD}
-        super().__init__(file_format="array_record", **kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        tensor, scalar = tfds.features.Tensor, tfds.features.Scalar
-        step = {
-            "observation": {"digit": tensor(shape=(1,), dtype=np.float32, doc="class 0..9")},
-            "action": tensor(shape=(2,), dtype=np.float32, doc="row, column of a lit pixel (px)"),
-            "reward": scalar(np.float32, doc="1 on the last step, else 0"),
-            "discount": scalar(np.float32, doc="0 on the last step, else 1"),
-            "is_first": np.bool_,
-            "is_last": np.bool_,
-            "is_terminal": np.bool_,
-        }
-        metadata = {"image_id": scalar(np.int64, doc="place of the image in load_digits()")}
-        return tfds.core.DatasetInfo(
-            builder=self,
+    def make_builder() -> EpisodeBuilder:
+        return EpisodeBuilder(
+            name="digits",
+            specs=DatasetSpecs(OBSERVATION_SPEC, ACTION_SPEC),
+            features=features,
+            arguments={"length": length, "threshold": THRESHOLD},
+            episodes=lambda _: _examples(length),
             description="Handwritten digits as lists of lit pixels.",
-            features=tfds.features.FeaturesDict(
-                {"steps": tfds.features.Dataset(step), "episode_metadata": metadata}
-            ),
-            disable_shuffling=True,
+            data_dir=folder,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        specs = DatasetSpecs(OBSERVATION_SPEC, ACTION_SPEC)
-        write_sidecars(Path(self.data_dir), specs, self.arguments)
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, (image, digit) in enumerate(zip(*binary_digits(), strict=True)):
-            pixels = pixel_list(image, self.arguments["length"])
-            steps = list(_steps(pixels.astype(np.float32), np.array([digit], np.float32)))
-            yield number, {"steps": steps, "episode_metadata": {"image_id": number}}
+    return prepare_in_run(folder, make_builder)
 
 
-def _steps(pixels: np.ndarray, digit: np.ndarray) -> Iterator[dict[str, Any]]:
-    for t, pixel in enumerate(pixels):
-        last = t == len(pixels) - 1
-        yield {
-            "observation": {"digit": digit},
-            "action": pixel,
-            "reward": np.float32(last),
-            "discount": np.float32(not last),
-            "is_first": t == 0,
-            "is_last": last,
-            "is_terminal": last,
-        }
+def _examples(length: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    reward = np.zeros(length, np.float32)
+    reward[-1] = 1.0
+    for number, (image, digit) in enumerate(zip(*binary_digits(), strict=True)):
+        yield (
+            number,
+            episode_example(
+                observation={"digit": np.full((length, 1), digit, np.float32)},
+                action=pixel_list(image, length).astype(np.float32),
+                reward=reward,
+                success=True,
+                metadata={"image_id": number},
+            ),
+        )

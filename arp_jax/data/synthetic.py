@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from arp_jax.data import push_t_rlds
+from arp_jax.data.episode_rlds import episode_example, episode_features
 from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.rlds_build import EpisodeBuilder, prepare_in_run
 from arp_jax.specs import ActionSpec, ObservationSpec
 
 # The commanded target is where the observed features will be this many steps later.
@@ -40,53 +41,30 @@ def write_synthetic(
         The dataset's folder (with features.json).
     """
 
-    def make_builder() -> Synthetic:
-        return Synthetic(
-            observation=observation, action=action, episodes=episodes, seed=seed, data_dir=folder
-        )
+    specs = DatasetSpecs(observation, action)
+    features = episode_features(
+        observation,
+        action,
+        metadata={"episode_id": tfds.features.Scalar(np.int64, doc="number of the episode")},
+        reward="rises from 0 to 1",
+    )
 
-    return push_t_rlds.prepare_in_run(folder, make_builder)
+    def generate(_: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number in range(episodes):
+            yield number, _example(specs, number, np.random.default_rng([seed, number]))
 
-
-class Synthetic(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder of the synthetic episodes."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    # Where TFDS looks for checksums of downloads; there are none.
-    code_path = None
-
-    def __init__(
-        self,
-        *,
-        observation: ObservationSpec,
-        action: ActionSpec,
-        episodes: int,
-        seed: int,
-        **kwargs: Any,
-    ) -> None:
-        self._specs = DatasetSpecs(observation, action)
-        self.arguments = {"episodes": episodes, "seed": seed}
-        super().__init__(file_format="array_record", **kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = push_t_rlds.push_t_features(
-            self._specs.observation, self._specs.action, recorded=False
-        )
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Smooth random curves; for debugging.",
+    def make_builder() -> EpisodeBuilder:
+        return EpisodeBuilder(
+            name="synthetic",
+            specs=specs,
             features=features,
-            disable_shuffling=True,
+            arguments={"episodes": episodes, "seed": seed},
+            episodes=generate,
+            description="Smooth random curves; for debugging.",
+            data_dir=folder,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        push_t_rlds.write_sidecars(Path(self.data_dir), self._specs, self.arguments)
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number in range(self.arguments["episodes"]):
-            rng = np.random.default_rng([self.arguments["seed"], number])
-            yield number, _example(self._specs, number, rng)
+    return prepare_in_run(folder, make_builder)
 
 
 def _example(specs: DatasetSpecs, number: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -107,16 +85,12 @@ def _example(specs: DatasetSpecs, number: int, rng: np.random.Generator) -> dict
     if curves:
         size = min(specs.action.size, curves[0].shape[1])
         target[:, :size] = curves[0][LEAD_STEPS:, :size]
-    return push_t_rlds.push_t_example(
+    return episode_example(
         observation=observation,
         action=np.clip(target, low, high).astype(np.float32),
         reward=np.linspace(0.0, 1.0, length, dtype=np.float32),
         success=False,
-        metadata={
-            "episode_id": number,
-            "max_coverage": np.float32(1.0),
-            "initial": np.zeros(5, np.float32),
-        },
+        metadata={"episode_id": number},
     )
 
 

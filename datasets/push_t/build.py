@@ -17,7 +17,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from push_t_dataset_builder import PushT
 
-from arp_jax.data import push_t_rlds
+from arp_jax.data import push_t_rlds, rlds_build
 from arp_jax.data.zarr_replay import OFFICIAL_URL, download_replay, open_replay
 
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         folder = args.replay or download_replay(args.out / "downloads" / "push_t")
         return PushT(replay=open_replay(folder), data_dir=str(args.out))
 
-    return push_t_rlds.run_build(make_builder)
+    return rlds_build.run_build(make_builder, push_t_rlds.summary)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from arp_jax.data import push_t_rlds
+from arp_jax.data import episode_rlds, push_t_rlds, rlds_build
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.data.zarr_replay import Replay
 from arp_jax.sim.push_t import geometry
@@ -75,7 +75,7 @@ class PushT(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         specs = DatasetSpecs(OBSERVATION_SPEC, ACTION_SPEC)
-        push_t_rlds.write_sidecars(Path(self.data_dir), specs, self.arguments)
+        rlds_build.write_sidecars(Path(self.data_dir), specs, self.arguments)
         return {"train": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -104,7 +104,7 @@ def _example(
         "recorded_keypoints": values["keypoint"],
         "n_contacts": values["n_contacts"][:, 0],
     }
-    return push_t_rlds.push_t_example(
+    return episode_rlds.episode_example(
         observation=observation,
         action=values["action"],
         reward=np.clip(after / geometry.SUCCESS_COVERAGE, 0.0, 1.0),

@@ -17,7 +17,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from push_t_planned_dataset_builder import PushTPlanned
 
-from arp_jax.data import push_t_rlds
+from arp_jax.data import push_t_rlds, rlds_build
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
             episodes=args.episodes, seed=args.seed, images=args.images, data_dir=str(args.out)
         )
 
-    return push_t_rlds.run_build(make_builder)
+    return rlds_build.run_build(make_builder, push_t_rlds.summary)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from arp_jax.data import push_t_rlds
+from arp_jax.data import episode_rlds, push_t_rlds, rlds_build
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.sim.experts.push_t_planner import Demonstration, PlannerConfig, plan_demonstrations
 from arp_jax.sim.push_t import geometry
@@ -91,7 +91,7 @@ class PushTPlanned(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         specs = DatasetSpecs(self._spec, ACTION_SPEC)
-        push_t_rlds.write_sidecars(Path(self.data_dir), specs, self.arguments)
+        rlds_build.write_sidecars(Path(self.data_dir), specs, self.arguments)
         return {"train": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -123,7 +123,7 @@ def plan_successes(episodes: int, seed: int, planner: Planner) -> list[Demonstra
 
 
 def _example(demonstration: Demonstration, names: tuple[str, ...]) -> dict[str, Any]:
-    return push_t_rlds.push_t_example(
+    return episode_rlds.episode_example(
         observation=_observe(demonstration, names),
         action=demonstration.actions,
         reward=np.clip(demonstration.coverage / geometry.SUCCESS_COVERAGE, 0.0, 1.0),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from arp_jax.data import push_t_rlds
+from arp_jax.data import rlds_build
 from arp_jax.data.rlds import open_dataset
 from arp_jax.sim.experts.push_t_planner import Demonstration, PlannerConfig
 from arp_jax.sim.push_t import geometry
@@ -274,7 +274,7 @@ def stand_in_planner(seeds, config, progress) -> list[Demonstration]:
 
 def build_planned(planned: ModuleType, out: Path, **arguments) -> Path:
     builder = planned.PushTPlanned(planner=stand_in_planner, data_dir=str(out), **arguments)
-    assert push_t_rlds.prepare(builder, builder.arguments)
+    assert rlds_build.prepare(builder, builder.arguments)
     return Path(builder.data_dir)
 
 
@@ -328,7 +328,7 @@ def test_planned_refuses_other_arguments_and_hopeless_plans(planned, tmp_path, c
 
     builder = planned.PushTPlanned(planner=hopeless, data_dir=str(tmp_path / "b"))
     with pytest.raises(ValueError, match="0 of 8 plans succeeded"):
-        push_t_rlds.prepare(builder, builder.arguments)
+        rlds_build.prepare(builder, builder.arguments)
 
 
 @pytest.mark.slow
