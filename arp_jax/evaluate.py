@@ -151,7 +151,7 @@ def baseline(config: EvalConfig, flags: argparse.Namespace, env: Any) -> Subject
     if flags.policy == "random":
         chosen = controllers.random_controller(env.action_spec, config.execute)
     elif flags.policy == "hold":
-        chosen = controllers.hold_controller("agent_pos", config.execute)
+        chosen = controllers.hold_controller(env.observation_spec, env.action_spec, config.execute)
     else:
         if is_host_environment(config.env):
             raise ValueError("--policy planner plans in push_t; use --env push_t")

@@ -1,8 +1,9 @@
 """What chooses the actions in a rollout: a policy, or one of the baselines beside it.
 
-Flows in: a `PhysicalAct` (policies/base.py), a spec, or recorded plans. Flows out: `Controller`s,
-pure functions of one episode's `Decision`; the rollout vmaps them over episodes. Noise comes only
-from `Decision.rng`, which depends on (evaluation seed, episode id, step) and nothing else.
+Flows in: a `PhysicalAct` (policies/base.py), a spec, recorded plans or an expert. Flows out:
+controllers, pure functions of one episode's `Decision`; the rollout vmaps them over episodes. Noise
+comes only from `Decision.rng`, which depends on (evaluation seed, episode id, step) and nothing
+else.
 """
 
 import dataclasses
@@ -12,33 +13,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from arp_jax.control.chunking import check_execute, executed_actions
+from arp_jax.control.chunking import executed_actions
+from arp_jax.control.execution import Execution, available_actions, executed_now, start_execution
+from arp_jax.control.latency import hold_action, hold_feature
+from arp_jax.evaluation.decisions import Decision
 from arp_jax.policies.base import PhysicalAct
-from arp_jax.specs import ActionSpec, PolicySpec
-
-
-@struct.dataclass
-class Decision:
-    """What one episode offers when a new chunk is due; no batch axis.
-
-    Attributes:
-        observation: {name: [W, ...]}, physical units, newest last.
-        rng: key of this (evaluation seed, episode, step).
-        step: int32 [], executed actions so far.
-        episode: int32 [], episode id.
-    """
-
-    observation: dict[str, jax.Array]
-    rng: jax.Array
-    step: jax.Array
-    episode: jax.Array
+from arp_jax.sim.experts.expert import Expert
+from arp_jax.specs import ActionSpec, ObservationSpec, PolicySpec
 
 
 @dataclasses.dataclass(frozen=True)
 class Controller:
-    """Chooses the next few actions.
+    """Chooses the next few actions from the present alone.
 
     Attributes:
         name: for tables and reports.
@@ -53,22 +40,118 @@ class Controller:
     act: Callable[[Any, Decision], jax.Array]
 
 
-def policy_controller(name: str, act: PhysicalAct, spec: PolicySpec, execute: int) -> Controller:
-    """A policy in physical units (`make_physical_act`) as a receding-horizon controller.
+@dataclasses.dataclass(frozen=True)
+class MemoryController:
+    """A controller that carries something from one decision to the next.
+
+    Attributes:
+        name, window, execute: as in `Controller`.
+        start: (params, first Decision of an episode) -> memory, a pytree of arrays.
+        act: (params, memory, Decision) -> ([execute, A] in physical units, memory).
+    """
+
+    name: str
+    window: int
+    execute: int
+    start: Callable[[Any, Decision], Any]
+    act: Callable[[Any, Any, Decision], tuple[jax.Array, Any]]
+
+
+def with_memory(controller: Controller | MemoryController) -> MemoryController:
+    """The same controller as one with memory, so that a rollout knows one kind only."""
+    if isinstance(controller, MemoryController):
+        return controller
+    act = controller.act
+    return MemoryController(
+        controller.name,
+        controller.window,
+        controller.execute,
+        start=lambda params, decision: (),
+        act=lambda params, memory, decision: (act(params, decision), memory),
+    )
+
+
+def policy_controller(
+    name: str, act: PhysicalAct, spec: PolicySpec, execute: int | Execution
+) -> Controller | MemoryController:
+    """A policy in physical units (`make_physical_act`) whose chunks are executed as told.
 
     The policy sees batches of one under `vmap`, so that its noise is drawn per episode and an
-    episode's outcome cannot depend on its neighbours in the batch. Raises ValueError when a chunk
-    does not hold `execute` actions from the newest observation on.
+    episode's outcome cannot depend on its neighbours in the batch.
+
+    Args:
+        name: for tables and reports.
+        act: the policy.
+        spec: its signature.
+        execute: how its chunks are executed; a number is the plain receding horizon.
+
+    Raises:
+        ValueError: a chunk does not hold enough actions, or latency in a robot that no feature
+            tells how to hold.
     """
-    check_execute(spec, execute)
+    execution = Execution(execute) if isinstance(execute, int) else execute
+    execution.check(spec)
     names = spec.observation.names
 
-    def act_one(params: Any, decision: Decision) -> jax.Array:
+    def predict(params: Any, decision: Decision) -> jax.Array:
         observation = {key: decision.observation[key][None] for key in names}  # [1, W, ...]
-        chunk = act(params, observation, decision.rng)[0]  # [H, A]
-        return executed_actions(chunk, spec, execute)  # [execute, A]
+        return act(params, observation, decision.rng)[0]  # [H, A]
 
-    return Controller(name, spec.window, execute, act_one)
+    if not execution.needs_memory:
+
+        def act_one(params: Any, decision: Decision) -> jax.Array:
+            return executed_actions(predict(params, decision), spec, execution.execute)
+
+        return Controller(name, spec.window, execution.execute, act_one)
+
+    hold = _holder(spec.observation, spec.action) if execution.latency else _zeros(spec.action)
+
+    def start(params: Any, decision: Decision) -> Any:
+        del params
+        return start_execution(execution, hold(decision), spec.horizon - spec.first_executed)
+
+    def act_and_remember(params: Any, memory: Any, decision: Decision) -> tuple[jax.Array, Any]:
+        chunk = available_actions(predict(params, decision), spec)
+        return executed_now(execution, memory, chunk)
+
+    return MemoryController(name, spec.window, execution.period, start, act_and_remember)
+
+
+def _holder(observation: ObservationSpec, action: ActionSpec) -> Callable[[Decision], jax.Array]:
+    """Decision -> [A], the action that keeps the robot where it is."""
+    feature = hold_feature(observation, action)
+    zeros = _zeros(action)
+
+    def hold(decision: Decision) -> jax.Array:
+        present = zeros(decision) if feature is None else decision.observation[feature][-1]
+        return hold_action(present.astype(jnp.float32), action)
+
+    return hold
+
+
+def _zeros(action: ActionSpec) -> Callable[[Decision], jax.Array]:
+    return lambda decision: jnp.zeros(action.size)
+
+
+def expert_controller(name: str, expert: Expert, noise: float = 0.0) -> MemoryController:
+    """A scripted expert; it knows the episode's initial condition, so it is no policy.
+
+    Args:
+        name: for tables and reports.
+        expert: of the task that is evaluated.
+        noise: half width in metres of the disturbance of its way-points.
+    """
+
+    def start(params: Any, decision: Decision) -> Any:
+        del params
+        return expert.start(decision.initial, decision.rng, jnp.float32(noise))  # type: ignore[arg-type]
+
+    def act(params: Any, memory: Any, decision: Decision) -> tuple[jax.Array, Any]:
+        del params
+        present = {key: values[-1] for key, values in decision.observation.items()}
+        return expert.act(memory, present, decision.readings)
+
+    return MemoryController(name, 1, expert.execute, start, act)
 
 
 def random_controller(action: ActionSpec, execute: int) -> Controller:
@@ -81,12 +164,16 @@ def random_controller(action: ActionSpec, execute: int) -> Controller:
     return Controller("random", 1, execute, act_one)
 
 
-def hold_controller(feature: str, execute: int) -> Controller:
-    """Repeats the present value of a feature as the target: a robot that stays where it is."""
+def hold_controller(observation: ObservationSpec, action: ActionSpec, execute: int) -> Controller:
+    """A robot that stays where it is: its present position as the target, zeros for changes.
+
+    Raises:
+        ValueError: no feature has the size and unit of the action.
+    """
+    hold = _holder(observation, action)
 
     def act_one(params: Any, decision: Decision) -> jax.Array:
-        present = decision.observation[feature][-1]  # [A]
-        return jnp.broadcast_to(present, (execute, *present.shape))
+        return jnp.broadcast_to(hold(decision), (execute, action.size))
 
     return Controller("hold", 1, execute, act_one)
 

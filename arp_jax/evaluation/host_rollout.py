@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from arp_jax.control.history import push_observation, start_history
-from arp_jax.evaluation.controllers import Controller, Decision
+from arp_jax.evaluation.controllers import Controller, MemoryController, with_memory
+from arp_jax.evaluation.decisions import Decision, batch_decisions
 from arp_jax.evaluation.episodes import EpisodeResults
-from arp_jax.evaluation.rollout import NOISE_STREAM, Progress, RolloutConfig, episode_keys
+from arp_jax.evaluation.protocol import Progress, RolloutConfig
 from arp_jax.specs import ActionSpec, ObservationSpec
 
 FIRST_SEED = 100_000
@@ -65,7 +66,7 @@ class _Episode:
 
 def host_rollout(
     make_env: Callable[[], HostEnvironment],
-    controller: Controller,
+    controller: Controller | MemoryController,
     params: Any,
     config: RolloutConfig,
     first_seed: int = FIRST_SEED,
@@ -81,72 +82,85 @@ def host_rollout(
         first_seed: episode i is reset with `first_seed + i`.
         progress: wraps the sequence of batch starts (for example `tqdm`).
     """
-    size = min(config.envs, config.episodes)
+    ids = config.ids
+    size = min(config.envs, len(ids))
     envs = [make_env() for _ in range(size)]
-    act = jax.jit(_batched_act(controller, config.seed))
+    asked = _Asked(with_memory(controller), params, config.seed, size)
     episodes: list[_Episode] = []
     seconds = compile_seconds = 0.0
-    for start in progress(range(0, config.episodes, size)):
-        count = min(size, config.episodes - start)
+    for start in progress(range(0, len(ids), size)):
+        chosen = ids[start : start + size]
         begin = time.perf_counter()
         batch = [
-            _Episode(env, first_seed + start + i, controller.window)
-            for i, env in enumerate(envs[:count])
+            _Episode(env, first_seed + int(i), controller.window)
+            for env, i in zip(envs, chosen, strict=False)
         ]
         if not episodes:
             reset_seconds = time.perf_counter() - begin
-            _act_padded(act, params, batch, start, 0, size)
+            asked.start(batch, chosen)
+            asked.actions(batch, 0)
             compile_seconds = time.perf_counter() - begin - reset_seconds
-        _run(act, params, batch, start, size, controller.execute, config.max_steps)
+        _run(asked, batch, chosen, controller.execute, config.max_steps)
         seconds += time.perf_counter() - begin
         episodes += batch
     seconds -= compile_seconds
-    return _results(episodes, envs[0].success_metric, first_seed, seconds, compile_seconds)
+    return _results(episodes, ids, envs[0].success_metric, first_seed, seconds, compile_seconds)
 
 
-def _run(
-    act: Any,
-    params: Any,
-    batch: list[_Episode],
-    start: int,
-    size: int,
-    execute: int,
-    limit: int,
-) -> None:
+def _run(asked: "_Asked", batch: list[_Episode], ids: np.ndarray, execute: int, limit: int) -> None:
     """Advances a batch until each of its episodes is solved or at the time limit."""
+    asked.start(batch, ids)
     for step in range(0, limit, execute):
         if all(episode.solved for episode in batch):
             return
-        actions = _act_padded(act, params, batch, start, step, size)
-        for episode, chosen in zip(batch, actions, strict=False):
+        for episode, chosen in zip(batch, asked.actions(batch, step), strict=False):
             episode.advance(chosen, limit)
 
 
-def _batched_act(controller: Controller, seed: int) -> Callable[..., jax.Array]:
-    """(params, histories {name: [E, W, ...]}, ids [E], step []) -> actions [E, execute, A]."""
+class _Asked:
+    """The compiled controller of one batch; a short last batch is padded, one program serves all.
 
-    def act(params: Any, history: Any, ids: jax.Array, step: jax.Array) -> jax.Array:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(
-            episode_keys(seed, ids, NOISE_STREAM), step
+    Args:
+        controller, params: what is asked.
+        seed: of its noise.
+        size: E, episodes in a full batch.
+    """
+
+    def __init__(self, controller: MemoryController, params: Any, seed: int, size: int) -> None:
+        def decisions(history: Any, ids: jax.Array, step: jax.Array) -> Decision:
+            return batch_decisions(seed, ids, step, history)
+
+        def start(params: Any, history: Any, ids: jax.Array) -> Any:
+            first = decisions(history, ids, jax.numpy.int32(0))
+            return jax.vmap(controller.start, in_axes=(None, 0))(params, first)
+
+        def act(params: Any, memory: Any, history: Any, ids: jax.Array, step: jax.Array) -> Any:
+            now = decisions(history, ids, step)
+            return jax.vmap(controller.act, in_axes=(None, 0, 0))(params, memory, now)
+
+        self._start, self._act = jax.jit(start), jax.jit(act)
+        self._params, self._size = params, size
+
+    def start(self, batch: list[_Episode], ids: np.ndarray) -> None:
+        """Begins the episodes `ids` [<= E]."""
+        self._ids = np.resize(ids, self._size).astype(np.int32)
+        self._memory = self._start(self._params, self._histories(batch), self._ids)
+
+    def actions(self, batch: list[_Episode], step: int) -> np.ndarray:
+        """Actions [E, execute, A] after `step` executed ones."""
+        actions, self._memory = self._act(
+            self._params, self._memory, self._histories(batch), self._ids, np.int32(step)
         )
-        decisions = Decision(history, keys, jax.numpy.broadcast_to(step, ids.shape), ids)
-        return jax.vmap(controller.act, in_axes=(None, 0))(params, decisions)
+        return np.asarray(actions)
 
-    return act
-
-
-def _act_padded(
-    act: Any, params: Any, batch: list[_Episode], start: int, step: int, size: int
-) -> np.ndarray:
-    """Actions [E, execute, A]; a short last batch is padded so that one program serves all."""
-    padded = [batch[min(i, len(batch) - 1)].history for i in range(size)]
-    history = {name: np.stack([h[name] for h in padded]) for name in padded[0]}
-    ids = np.arange(start, start + size, dtype=np.int32)
-    return np.asarray(act(params, history, ids, np.int32(step)))
+    def _histories(self, batch: list[_Episode]) -> dict[str, np.ndarray]:
+        padded = [batch[min(i, len(batch) - 1)].history for i in range(self._size)]
+        return {name: np.stack([h[name] for h in padded]) for name in padded[0]}
 
 
 def _results(
     episodes: list[_Episode],
+    ids: np.ndarray,
     success_metric: str,
     first_seed: int,
     seconds: float,
@@ -158,8 +172,8 @@ def _results(
         return np.array([pick([m[name] for m in e.metrics]) for e in episodes], np.float32)
 
     return EpisodeResults(
-        episode=np.arange(len(episodes)),
-        seed=first_seed + np.arange(len(episodes)),
+        episode=ids,
+        seed=first_seed + ids,
         initial=np.zeros((len(episodes), 0), np.float32),
         length=np.array([e.length for e in episodes], np.int32),
         success=np.array([e.solved for e in episodes]),

@@ -6,9 +6,8 @@ outcomes do not depend on how many episodes run side by side or on how many devi
 is done is frozen, not reset; each counts once. The loop ends as soon as all are done.
 """
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,39 +17,20 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from arp_jax.control.history import push_observation, start_history
-from arp_jax.evaluation.controllers import Controller, Decision
+from arp_jax.evaluation.controllers import Controller, MemoryController, with_memory
+from arp_jax.evaluation.decisions import Decision, batch_decisions
 from arp_jax.evaluation.episodes import EpisodeResults
+from arp_jax.evaluation.protocol import (
+    Progress,
+    RolloutConfig,
+    chosen_initial_conditions,
+    initial_conditions,
+)
 from arp_jax.sim.env import Environment, State
 
-# Sub-streams of an episode's key.
-INITIAL_STREAM, NOISE_STREAM = 0, 1
+__all__ = ["Record", "Rollout", "RolloutConfig", "initial_conditions"]
 
 Record = Callable[[State], dict[str, jax.Array]]
-Progress = Callable[[Sequence[int]], Iterable[int]]
-
-
-@dataclasses.dataclass(frozen=True)
-class RolloutConfig:
-    """How to evaluate.
-
-    Attributes:
-        episodes: N, number of episodes.
-        envs: E, how many run side by side; changes speed, not outcomes.
-        seed: evaluation seed; initial states and noise are functions of (seed, episode id).
-        max_steps: time limit in control steps.
-    """
-
-    episodes: int = 256
-    envs: int = 256
-    seed: int = 0
-    max_steps: int = 300
-
-    def __post_init__(self) -> None:
-        for name in ("episodes", "envs", "max_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, found {getattr(self, name)}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be in 0..2**32-1, found {self.seed}")
 
 
 @struct.dataclass
@@ -59,6 +39,7 @@ class _Loop:
 
     state: State
     history: dict[str, jax.Array]  # {name: [E, W, ...]}
+    memory: Any  # of the controller
     over: jax.Array  # bool [E]
     solved: jax.Array  # bool [E]
     length: jax.Array  # int32 [E]
@@ -66,18 +47,6 @@ class _Loop:
     best: dict[str, jax.Array]  # {metric: [E]}
     step: jax.Array  # int32 [], executed actions
     trajectory: dict[str, jax.Array] | None  # {name: [T_padded + 1, E, ...]}
-
-
-def episode_keys(seed: int, episodes: jax.Array, stream: int) -> jax.Array:
-    """Keys [E] of one sub-stream of the episodes int [E]: a function of (seed, episode id) only."""
-    root = jax.random.key(np.uint32(seed))
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(root, i), stream))(episodes)
-
-
-def initial_conditions(env: Environment, seed: int, count: int) -> np.ndarray:
-    """Initial conditions [N, ...] of episodes 0..N-1 under an evaluation seed."""
-    keys = episode_keys(seed, jnp.arange(count, dtype=jnp.uint32), INITIAL_STREAM)
-    return np.asarray(jax.jit(jax.vmap(env.initial_condition))(keys))
 
 
 class Rollout:
@@ -99,7 +68,7 @@ class Rollout:
     def __init__(
         self,
         env: Environment,
-        controller: Controller,
+        controller: Controller | MemoryController,
         config: RolloutConfig,
         *,
         initial: np.ndarray | None = None,
@@ -107,16 +76,12 @@ class Rollout:
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
         self._config, self._success_metric = config, env.success_metric
-        if initial is None:
-            initial = initial_conditions(env, config.seed, config.episodes)
-        elif len(initial) != config.episodes:
-            raise ValueError(f"{len(initial)} initial conditions for {config.episodes} episodes")
-        self._initial = np.asarray(initial)
+        self._initial, self._ids = chosen_initial_conditions(env, config, initial), config.ids
         devices = list(devices if devices is not None else jax.local_devices())
-        per_device = -(-min(config.envs, config.episodes) // len(devices))
+        per_device = -(-min(config.envs, len(self._ids)) // len(devices))
         self._envs = per_device * len(devices)
         self._mesh = Mesh(np.array(devices), ("episodes",))
-        batch = _make_batch_fn(env, controller, config, record)
+        batch = _make_batch_fn(env, with_memory(controller), config, record)
         split, whole = PartitionSpec("episodes"), PartitionSpec()
         # One independent loop a device: no communication, each ends when its own episodes do.
         program = jax.shard_map(
@@ -136,20 +101,20 @@ class Rollout:
             params: the controller's parameters.
             progress: wraps the sequence of batch starts (for example `tqdm`).
         """
-        config, size = self._config, self._envs
+        size, count = self._envs, len(self._ids)
         params = jax.device_put(params, NamedSharding(self._mesh, PartitionSpec()))
-        starts = range(0, config.episodes, size)
+        starts = range(0, count, size)
         compiled, compile_seconds = self._compile(params)
         begin = time.perf_counter()
         parts = []
         for start in progress(starts):
             parts.append(jax.device_get(compiled(params, *self._inputs(start))))
         seconds = time.perf_counter() - begin
-        outputs = jax.tree.map(lambda *x: np.concatenate(x)[: config.episodes], *parts)
+        outputs = jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
         return EpisodeResults(
-            episode=np.arange(config.episodes),
-            seed=np.full(config.episodes, config.seed, np.int64),
-            initial=self._initial,
+            episode=self._ids,
+            seed=np.full(count, self._config.seed, np.int64),
+            initial=self._initial[self._ids],
             success_metric=self._success_metric,
             seconds=seconds,
             compile_seconds=compile_seconds,
@@ -161,9 +126,9 @@ class Rollout:
 
         The last batch is padded with copies of its last episode, which are over from the start.
         """
-        ids = np.arange(start, start + self._envs)
-        counts = ids < self._config.episodes
-        ids = np.minimum(ids, self._config.episodes - 1)
+        rows = np.arange(start, start + self._envs)
+        counts = rows < len(self._ids)
+        ids = self._ids[np.minimum(rows, len(self._ids) - 1)]
         sharding = NamedSharding(self._mesh, PartitionSpec("episodes"))
         return jax.device_put((ids.astype(np.int32), self._initial[ids], counts), sharding)
 
@@ -180,7 +145,7 @@ class Rollout:
 
 
 def _make_batch_fn(
-    env: Environment, controller: Controller, config: RolloutConfig, record: Record | None
+    env: Environment, controller: MemoryController, config: RolloutConfig, record: Record | None
 ) -> Callable[..., dict[str, Any]]:
     """The program of one batch: (params, ids [E], initial [E, ...], counts [E]) -> outcomes."""
     execute, limit = controller.execute, config.max_steps
@@ -207,14 +172,12 @@ def _make_batch_fn(
         )
         return loop, None if record is None else jax.vmap(record)(state)
 
-    def replan(params: Any, ids: jax.Array, noise: jax.Array, loop: _Loop) -> _Loop:
-        decision = Decision(
-            observation=loop.history,
-            rng=jax.vmap(jax.random.fold_in, in_axes=(0, None))(noise, loop.step),
-            step=jnp.broadcast_to(loop.step, ids.shape),
-            episode=ids,
-        )
-        actions = jax.vmap(controller.act, in_axes=(None, 0))(params, decision)  # [E, execute, A]
+    def replan(params: Any, ids: jax.Array, initial: jax.Array, loop: _Loop) -> _Loop:
+        decisions = _decisions(config.seed, ids, initial, loop)
+        actions, memory = jax.vmap(controller.act, in_axes=(None, 0, 0))(
+            params, loop.memory, decisions
+        )  # [E, execute, A]
+        loop = loop.replace(memory=memory)  # type: ignore[attr-defined]
         loop, frames = jax.lax.scan(control_step, loop, jnp.swapaxes(actions, 0, 1))
         if record is None:
             return loop
@@ -227,17 +190,24 @@ def _make_batch_fn(
         return loop.replace(trajectory=trajectory)  # type: ignore[attr-defined]
 
     def batch(params: Any, ids: jax.Array, initial: jax.Array, counts: jax.Array) -> dict[str, Any]:
-        noise = episode_keys(config.seed, ids, NOISE_STREAM)
         rows = -(-limit // execute) * execute + 1
         loop = _start(env, controller.window, initial, counts, record, rows)
+        decisions = _decisions(config.seed, ids, initial, loop)
+        memory = jax.vmap(controller.start, in_axes=(None, 0))(params, decisions)
         loop = jax.lax.while_loop(
             lambda loop: (loop.step < limit) & ~jnp.all(loop.over),
-            lambda loop: replan(params, ids, noise, loop),
-            loop,
+            lambda loop: replan(params, ids, initial, loop),
+            loop.replace(memory=memory),  # type: ignore[attr-defined]
         )
         return _outcomes(loop, limit)
 
     return batch
+
+
+def _decisions(seed: int, ids: jax.Array, initial: jax.Array, loop: _Loop) -> Decision:
+    # Push-T's engines have no readings; its controllers need none.
+    readings = getattr(loop.state.physics, "readings", None)
+    return batch_decisions(seed, ids, loop.step, loop.history, initial, readings)
 
 
 def _start(
@@ -260,6 +230,7 @@ def _start(
     return _Loop(
         state=state,
         history=jax.vmap(lambda o: start_history(o, window))(state.observation),
+        memory=(),
         over=~counts,
         solved=jnp.zeros_like(counts),
         length=jnp.zeros(counts.shape, jnp.int32),

@@ -91,7 +91,7 @@ def test_best_keeps_the_maximum_when_the_end_is_worse(env):
 
 
 def test_time_limit_that_is_no_multiple_of_execute(env):
-    results = run(env, hold_controller("position", 8), {}, max_steps=13)
+    results = run(env, hold_controller(env.observation_spec, env.action_spec, 8), {}, max_steps=13)
     assert set(results.length[~results.success]) == {13}
     np.testing.assert_array_equal(results.final["steps"], results.length)
 
