@@ -1,20 +1,26 @@
 """Measures a policy in closed loop: each episode counts once, every number has n and interval.
 
 A run directory and a protocol flow in; a table, and OUT/{summary.json, report.html, scores.png,
-episodes.mp4, episodes_*.npz}, flow out. What is measured is what `arp_jax.control` executes on a
-robot.
+episodes.mp4, failures.png, failures.mp4, episodes_*.npz}, flow out. What is measured is what
+`arp_jax.control` executes on a robot.
 
 Examples:
     python -m arp_jax.evaluate runs/quickstart
     python -m arp_jax.evaluate runs/quickstart --episodes 1000 --envs 250 --seed 7
     python -m arp_jax.evaluate runs/quickstart --env gym_pusht/PushT-v0 --episodes 50
+    python -m arp_jax.evaluate runs/cube --ensemble 0.01
+    python -m arp_jax.evaluate runs/cube --execute 20 --latency 5
+    python -m arp_jax.evaluate runs/cube --randomize friction.json
     python -m arp_jax.evaluate --compare runs/a runs/b
     python -m arp_jax.evaluate runs/quickstart --untrained
+    python -m arp_jax.evaluate --policy expert --env transfer_cube --episodes 200
     python -m arp_jax.evaluate --policy planner --episodes 48
 
 Protocol flags that are not given come from the run's `eval` section. --seed: initial states and
-noise are functions of (seed, episode number), whatever --envs and the number of devices. In
-gym_pusht/PushT-v0 episode i has the environment seed --seed + i; published scores start at 100000.
+noise are functions of (seed, episode number), whatever --envs, --shard and the number of devices.
+In gym_pusht/PushT-v0 episode i has the environment seed --seed + i; published scores start at
+100000. Many hosts: give host i of n `--shard i/n` and a folder each as --out, then put the folders
+together with `python -m arp_jax.merge_evaluations`.
 """
 
 import argparse
@@ -32,60 +38,49 @@ from tqdm import tqdm
 
 from arp_jax import compile_cache
 from arp_jax.evaluation import controllers, report
+from arp_jax.evaluation.arena import Arena
 from arp_jax.evaluation.baselines import planner_plans
-from arp_jax.evaluation.controllers import Controller, policy_controller
+from arp_jax.evaluation.controllers import Controller, MemoryController, policy_controller
 from arp_jax.evaluation.environments import (
-    Task,
+    ENGINES,
     check_environment,
     is_host_environment,
+    make_arena,
     make_host_environment,
-    make_task,
 )
-from arp_jax.evaluation.episodes import EpisodeResults, representative_episodes
-from arp_jax.evaluation.host_rollout import host_rollout
-from arp_jax.evaluation.rollout import Rollout, RolloutConfig
-from arp_jax.evaluation.video import grid_frames, write_video
+from arp_jax.evaluation.episodes import EpisodeResults
+from arp_jax.evaluation.gallery import Failures, Films
+from arp_jax.evaluation.host_rollout import HostEnvironment, host_rollout
+from arp_jax.evaluation.protocol import EvalConfig, RolloutConfig, parse_shard
 from arp_jax.policies.base import make_physical_act
+from arp_jax.sim.randomize import read_ranges
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import load_run
 from arp_jax.training.command_line import add_run_flags, exit_status, run_parser
 from arp_jax.training.sections import read_section
 from arp_jax.training.state import example_batch
 
-DEFAULT_OBSERVATIONS = ("agent_pos", "keypoints")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-    """The `eval` section: the protocol. See `RolloutConfig` for episodes, envs, seed, max_steps.
-
-    Attributes:
-        env: "push_t" (compiled) or a gymnasium id (on the host).
-        execute: actions executed of each predicted chunk.
-    """
-
-    env: str = "push_t"
-    episodes: int = 256
-    envs: int = 256
-    seed: int = 100_000
-    execute: int = 8
-    max_steps: int = 300
-
-    @property
-    def rollout(self) -> RolloutConfig:
-        """The part that the rollouts need."""
-        return RolloutConfig(self.episodes, self.envs, self.seed, self.max_steps)
+BASELINES = ("random", "hold", "planner", "expert")
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
     """Something that chooses actions, ready to be evaluated."""
 
-    controller: Controller
+    controller: Controller | MemoryController
     params: Any
-    observations: tuple[str, ...]
     about: Mapping[str, Any]
     initial: np.ndarray | None = None  # set when the controller brings its own episodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One subject's episodes, and where they took place."""
+
+    subject: Subject
+    results: EpisodeResults
+    arena: Arena | None  # None on the host
+    max_steps: int
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -94,30 +89,38 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="run directory of arp_jax.train")
     add("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two runs, same initial states")
-    add("--policy", choices=("run", "random", "hold", "planner"), default="run", help="baselines")
+    add("--policy", choices=("run", *BASELINES), default="run", help="baselines")
     add("--untrained", action="store_true", help="RUN's policy with fresh parameters")
-    add("--env", help="push_t or gym_pusht/PushT-v0")
+    add("--env", help="push_t, a task such as transfer_cube, or gym_pusht/PushT-v0")
+    add("--engine", choices=ENGINES, help="physics; default: what suits the platform")
     add("--episodes", type=int, help="number of episodes n")
     add("--envs", type=int, help="episodes side by side; does not change outcomes")
     add("--seed", type=int, help="evaluation seed (see above)")
     add("--execute", type=int, help="actions executed of each predicted chunk")
+    add("--ensemble", type=float, metavar="TEMPERATURE", help="ask each step, average (ACT: 0.01)")
+    add("--latency", type=int, metavar="K", help="actions arrive K steps after their observation")
     add("--max_steps", type=int, help="time limit in control steps")
-    add("--reset_law", choices=("legacy", "current"), default="legacy", help="initial states")
-    add("--engine", choices=("analytic", "mjx"), default="analytic", help="physics of push_t")
+    add("--reset_law", choices=("legacy", "current"), default="legacy", help="push_t's starts")
     add("--public_seeds", action="store_true", help="push_t starts as gym_pusht does: seed + i")
-    add("--videos", type=int, default=12, help="clips in episodes.mp4; 0 for none")
+    add("--randomize", type=Path, metavar="FILE", help="JSON: model fields varied per episode")
+    add("--shard", default="0/1", metavar="i/n", help="only the episodes i, i+n, i+2n...")
+    add("--videos", type=int, default=12, help="clips in episodes.mp4; 0 for no pictures at all")
     add("--out", type=Path, help="folder of the results; default RUN/eval/ENV_SEED")
     add_run_flags(parser)
     arguments = parser.parse_args(argv)
     if arguments.compare and (arguments.run or arguments.policy != "run" or arguments.untrained):
         parser.error("--compare A B takes no RUN, --policy or --untrained")
     if not arguments.compare and arguments.policy == "run" and arguments.run is None:
-        parser.error("give a RUN, --compare A B, or --policy random|hold|planner")
+        parser.error("give a RUN, --compare A B, or --policy " + "|".join(BASELINES))
     return arguments
 
 
 def eval_config(flags: argparse.Namespace, run: Path | None) -> EvalConfig:
     """Flags over the run's `eval` section over the defaults."""
+    if flags.policy != "run" and (flags.ensemble is not None or flags.latency):
+        raise ValueError(f"--policy {flags.policy} predicts no chunks for --ensemble or --latency")
+    if flags.ensemble is not None and flags.execute not in (None, 1):
+        raise ValueError("--ensemble asks the policy at each step; leave out --execute")
     section: dict[str, Any] = {}
     if run is not None and (run / run_dir.CONFIG_FILE).is_file():
         section = dict(run_dir.read_config(run).get("eval", {}))
@@ -127,7 +130,9 @@ def eval_config(flags: argparse.Namespace, run: Path | None) -> EvalConfig:
     return read_section(EvalConfig, section, "config.eval")
 
 
-def load_subject(run: Path, config: EvalConfig, flags: argparse.Namespace, env: Any) -> Subject:
+def load_subject(
+    run: Path, config: EvalConfig, flags: argparse.Namespace, env: Arena | HostEnvironment
+) -> Subject:
     """The run's policy; raises when the run and the environment do not fit."""
     loaded = load_run(run, step=flags.step, use_ema=not flags.no_ema)
     check_environment(loaded.spec, env, f"run {run}")
@@ -142,115 +147,169 @@ def load_subject(run: Path, config: EvalConfig, flags: argparse.Namespace, env: 
         "parameters": "fresh" if flags.untrained else ("last" if flags.no_ema else "ema"),
         "parameter count": sum(np.size(x) for x in jax.tree.leaves(params)),
     }
-    controller = policy_controller(name, act, loaded.spec, config.execute)
-    return Subject(controller, params, loaded.spec.observation.names, about)
+    controller = policy_controller(name, act, loaded.spec, config.execution)
+    return Subject(controller, params, about)
 
 
-def baseline(config: EvalConfig, flags: argparse.Namespace, env: Any) -> Subject:
+def baseline(
+    config: EvalConfig,
+    rollout: RolloutConfig,
+    flags: argparse.Namespace,
+    env: Arena | HostEnvironment,
+) -> Subject:
     """A controller that was not trained."""
+    nothing = {"run": "none"}
     if flags.policy == "random":
         chosen = controllers.random_controller(env.action_spec, config.execute)
-    elif flags.policy == "hold":
-        chosen = controllers.hold_controller(env.observation_spec, env.action_spec, config.execute)
-    else:
-        if is_host_environment(config.env):
-            raise ValueError("--policy planner plans in push_t; use --env push_t")
-        initial, plans = planner_plans(config.episodes, config.seed, config.max_steps)
-        chosen = controllers.replay_controller("planner", config.execute)
-        return Subject(chosen, plans, DEFAULT_OBSERVATIONS, {"run": "none"}, initial)
-    return Subject(chosen, {}, DEFAULT_OBSERVATIONS, {"run": "none"})
+        return Subject(chosen, {}, nothing)
+    if flags.policy == "hold":
+        hold = controllers.hold_controller(env.observation_spec, env.action_spec, config.execute)
+        return Subject(hold, {}, nothing)
+    if flags.policy == "expert":
+        if not isinstance(env, Arena) or env.make_expert is None:
+            raise ValueError(f"--policy expert: {config.env} has no scripted expert")
+        expert = controllers.expert_controller("expert", env.make_expert(), env.action_spec)
+        return Subject(expert, {}, nothing)
+    if config.env != "push_t":
+        raise ValueError("--policy planner plans in push_t; use --env push_t")
+    initial, plans = planner_plans(rollout.episodes, rollout.ids, rollout.seed, rollout.max_steps)
+    planner = controllers.replay_controller("planner", config.execute)
+    return Subject(planner, plans, nothing, initial)
 
 
-def run_observations(run: Path | None) -> tuple[str, ...]:
-    """What a run's policy looks at, before its checkpoint is read."""
+def run_observations(run: Path | None) -> tuple[str, ...] | None:
+    """What a run's policy looks at, before its checkpoint is read; None for the usual."""
     if run is None or not (run / run_dir.CONFIG_FILE).is_file():
-        return DEFAULT_OBSERVATIONS
-    return tuple(run_dir.read_config(run).get("observations", DEFAULT_OBSERVATIONS))
+        return None
+    names = run_dir.read_config(run).get("observations")
+    return None if names is None else tuple(names)
 
 
-def evaluate(
-    run: Path | None, config: EvalConfig, flags: argparse.Namespace
-) -> tuple[Subject, EpisodeResults, Task | None]:
+def evaluate(run: Path | None, config: EvalConfig, flags: argparse.Namespace) -> Evaluation:
     """All episodes of one run or baseline."""
     policy_run = run if flags.policy == "run" else None
     observations = run_observations(policy_run)
-    host = is_host_environment(config.env)
-    task = None if host else make_task(config.env, observations, flags.engine, flags.reset_law)
-    make_env = functools.partial(make_host_environment, config.env, observations, flags.reset_law)
-    env = make_env() if task is None else task.env
+    env: Arena | HostEnvironment
+    if is_host_environment(config.env):
+        if flags.engine or flags.randomize:
+            raise ValueError(f"{config.env} is stepped on the host: no --engine, no --randomize")
+        make_env = functools.partial(
+            make_host_environment, config.env, observations, flags.reset_law
+        )
+        env = make_env()
+    else:
+        ranges = read_ranges(flags.randomize) if flags.randomize else ()
+        env = make_arena(config.env, observations, flags.engine, flags.reset_law, ranges)
+    limit = config.max_steps or env.max_episode_steps
+    rollout = RolloutConfig(config.episodes, config.envs, config.seed, limit, flags.shard)
     if policy_run is not None:
         subject = load_subject(policy_run, config, flags, env)
     else:
-        subject = baseline(config, flags, env)
+        subject = baseline(config, rollout, flags, env)
     bar = functools.partial(tqdm, desc=subject.controller.name, unit="batch")
-    if task is None:
+    if not isinstance(env, Arena):
         results = host_rollout(
-            make_env, subject.controller, subject.params, config.rollout, config.seed, bar
+            make_env, subject.controller, subject.params, rollout, config.seed, bar
         )
-        return subject, results, None
+        return Evaluation(subject, results, None, limit)
     initial = subject.initial
     if initial is None and flags.public_seeds:
-        initial = task.initial_conditions(range(config.seed, config.seed + config.episodes))
-    rollout = Rollout(
-        task.env,
-        subject.controller,
-        config.rollout,
-        initial=initial,
-        record=task.record if flags.videos else None,
-    )
-    return subject, rollout(subject.params, bar), task
+        if env.public_initial_conditions is None:
+            raise ValueError(f"--public_seeds: {config.env} has no public seeds")
+        initial = env.public_initial_conditions(range(config.seed, config.seed + config.episodes))
+    run_all = env.make_rollout(subject.controller, rollout, initial, bool(flags.videos))
+    results = env.classified(run_all(subject.params, bar))
+    return Evaluation(subject, results, env, limit)
 
 
-def film(task: Task, results: EpisodeResults, count: int, out: Path) -> Path:
-    """Best and worst episodes as OUT/episodes.mp4."""
-    chosen = representative_episodes(results, count)
-    clips = [task.render(frames) for frames in results.frames(chosen)]
-    path = out / "episodes.mp4"
-    # Twice the control rate: an episode of 30 s is watched in 15.
-    write_video(path, grid_frames(clips, results.success[chosen]), 2 * task.env.action_spec.rate_hz)
-    return path
+def write_films(
+    evaluation: Evaluation, count: int, out: Path
+) -> tuple[Path | None, Sequence[Failures]]:
+    """OUT/episodes.mp4 and pictures of failures; without OpenGL the report has no pictures."""
+    if evaluation.arena is None or not count:
+        return None, ()
+    films = Films(evaluation.arena, evaluation.results, out)
+    try:
+        video, failures = films.representative(count), films.failures()
+    except RuntimeError as error:
+        print(f"no pictures: {error}", file=sys.stderr)
+        return None, ()
+    return video, () if failures is None else (failures,)
 
 
 def output_folder(flags: argparse.Namespace, config: EvalConfig) -> Path:
-    """--out, or a name made of the subject, environment and seed."""
+    """--out, or a name made of the subject, environment, seed and what is unusual."""
     if flags.out is not None:
         return flags.out
     name = f"{config.env.replace('/', '_')}_{config.seed}"
+    for key in ("engine", "ensemble", "latency"):
+        if getattr(flags, key) is not None:
+            name += f"_{key}_{getattr(flags, key)}"
+    if flags.randomize:
+        name += f"_{flags.randomize.stem}"
     if flags.compare:
-        return flags.compare[1] / "eval" / f"{name}_against_{flags.compare[0].name}"
-    if flags.policy != "run" or flags.untrained:
+        name += f"_against_{flags.compare[0].name}"
+    elif flags.policy != "run" or flags.untrained:
         name += f"_{'untrained' if flags.untrained else flags.policy}"
+    if flags.shard[1] > 1:
+        name += "_shard_{}_of_{}".format(*flags.shard)
+    if flags.compare:
+        return flags.compare[1] / "eval" / name
     return (flags.run if flags.run is not None else Path("runs")) / "eval" / name
+
+
+def protocol_of(
+    config: EvalConfig, flags: argparse.Namespace, evaluations: Mapping[str, Evaluation]
+) -> dict[str, Any]:
+    """What the shards of one evaluation have in common, as plain JSON values."""
+    first = next(iter(evaluations.values()))
+    common = {key: value for key, value in dataclasses.asdict(config).items() if key != "envs"}
+    common["max_steps"] = first.max_steps
+    common["engine"] = "host" if first.arena is None else first.arena.engine
+    common["reset law"] = flags.reset_law
+    common["public seeds"] = flags.public_seeds
+    ranges = read_ranges(flags.randomize) if flags.randomize else ()
+    common["randomize"] = [dataclasses.asdict(r) | {"names": list(r.names)} for r in ranges]
+    for label, evaluation in evaluations.items():
+        # Hosts may see a run under different paths.
+        about = {key: value for key, value in evaluation.subject.about.items() if key != "run"}
+        common[f"subject {label}"] = about
+    return common
 
 
 def run_command(flags: argparse.Namespace) -> None:
     """Evaluates what the flags name, prints the table, writes the report."""
     compile_cache.enable()
+    flags.shard = parse_shard(flags.shard)
     runs = flags.compare or [flags.run]
     config = eval_config(flags, runs[0])
     out = output_folder(flags, config)
-    results: dict[str, EpisodeResults] = {}
-    about: dict[str, Any] = run_dir.describe_start() | dataclasses.asdict(config)
-    if not is_host_environment(config.env):
-        about["engine"] = flags.engine
-    about["reset law"] = flags.reset_law
-    task = None
+    evaluations: dict[str, Evaluation] = {}
+    about: dict[str, Any] = run_dir.describe_start()
     for run in runs:
-        subject, episodes, task = evaluate(run, config, flags)
-        label = subject.controller.name
+        evaluation = evaluate(run, config, flags)
+        label = evaluation.subject.controller.name
         # Two runs may have one folder name.
-        label = label if label not in results else f"{label} ({run})"
-        results[label] = episodes
-        about |= {f"{key} {label}" if flags.compare else key: v for key, v in subject.about.items()}
-    comparison = None
-    if flags.compare:
-        (a, first), (b, second) = results.items()
-        comparison = report.compare((a, b), first, second)
+        label = label if label not in evaluations else f"{label} ({run})"
+        evaluations[label] = evaluation
+        for key, value in evaluation.subject.about.items():
+            about[f"{key} {label}" if flags.compare else key] = value
+    protocol = protocol_of(config, flags, evaluations)
+    about |= {k: v for k, v in protocol.items() if not k.startswith("subject ")}
+    about |= {"envs": config.envs, "shard": "{}/{}".format(*flags.shard)}
+    results = {label: evaluation.results for label, evaluation in evaluations.items()}
+    comparison = report.compare_all(results) if flags.compare else None
     out.mkdir(parents=True, exist_ok=True)
-    video = None
-    if task is not None and flags.videos:
-        video = film(task, list(results.values())[-1], flags.videos, out)
-    summaries = report.write_report(out, results, about, comparison=comparison, video=video)
+    video, failures = write_films(list(evaluations.values())[-1], flags.videos, out)
+    summaries = report.write_report(
+        out,
+        results,
+        about,
+        comparison=comparison,
+        video=video,
+        failures=failures,
+        protocol=protocol,
+    )
     print(report.table(summaries))
     if comparison is not None:
         print(comparison.describe())

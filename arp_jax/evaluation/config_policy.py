@@ -12,6 +12,7 @@ from typing import Any
 
 from arp_jax.evaluation.environments import JITTED
 from arp_jax.policies.base import Policy, build_policy
+from arp_jax.sim.tasks import TASKS, make_task
 from arp_jax.specs import ActionSpec, ObservationSpec, PolicySpec
 
 GYM_PUSH_T = "gym_pusht/"
@@ -71,9 +72,12 @@ def robot_spec(policy: str, env: str) -> tuple[ObservationSpec, ActionSpec]:
         from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
 
         return OBSERVATION_SPEC, ACTION_SPEC
+    if env in TASKS:
+        task = make_task(env)
+        return task.observation_spec, task.action_spec
     raise ValueError(
-        f"config.eval.env {env!r} has no known spec; choose 'push_t' or a gymnasium id such as "
-        "'gym_pusht/PushT-v0'"
+        f"config.eval.env {env!r} has no known spec; choose 'push_t', one of {sorted(TASKS)} or a "
+        "gymnasium id such as 'gym_pusht/PushT-v0'"
     )
 
 

@@ -133,14 +133,18 @@ def _zeros(action: ActionSpec) -> Callable[[Decision], jax.Array]:
     return lambda decision: jnp.zeros(action.size)
 
 
-def expert_controller(name: str, expert: Expert, noise: float = 0.0) -> MemoryController:
+def expert_controller(
+    name: str, expert: Expert, action: ActionSpec, noise: float = 0.0
+) -> MemoryController:
     """A scripted expert; it knows the episode's initial condition, so it is no policy.
 
     Args:
         name: for tables and reports.
         expert: of the task that is evaluated.
+        action: its actions are clipped to these limits, as in recordings.
         noise: half width in metres of the disturbance of its way-points.
     """
+    low, high = jnp.asarray(action.low, jnp.float32), jnp.asarray(action.high, jnp.float32)
 
     def start(params: Any, decision: Decision) -> Any:
         del params
@@ -149,7 +153,8 @@ def expert_controller(name: str, expert: Expert, noise: float = 0.0) -> MemoryCo
     def act(params: Any, memory: Any, decision: Decision) -> tuple[jax.Array, Any]:
         del params
         present = {key: values[-1] for key, values in decision.observation.items()}
-        return expert.act(memory, present, decision.readings)
+        actions, memory = expert.act(memory, present, decision.readings)
+        return jnp.clip(actions, low, high), memory
 
     return MemoryController(name, 1, expert.execute, start, act)
 

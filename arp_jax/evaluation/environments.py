@@ -1,40 +1,24 @@
-"""Names on the command line -> environments that can be evaluated and filmed.
+"""Names on the command line -> environments that can be evaluated.
 
-Flows in: an environment name, the observations that the policy wants, options. Flows out: a `Task`:
-the environment and how to record and render it. Rollout, report and video stay free of any task.
+Flows in: an environment name, an engine, the observations that the policy wants, options. Flows
+out: an `Arena`, or for third-party gymnasium environments a host environment. A table; what an
+environment is like is told elsewhere.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
+from arp_jax.evaluation.arena import Arena
 from arp_jax.evaluation.host_rollout import HostEnvironment
-from arp_jax.evaluation.rollout import Record
-from arp_jax.sim.env import Environment
+from arp_jax.sim.randomize import FieldRange
 from arp_jax.specs import PolicySpec, check_match
 
 JITTED = ("push_t",)
+PUSH_T_OBSERVATIONS = ("agent_pos", "keypoints")
 HOST_PREFIX = "gym_"
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """An environment with its camera.
-
-    Attributes:
-        env: runs inside the compiled program.
-        record: what to keep of each State for rendering.
-        render: {name: [T, ...]} of recorded frames -> uint8 [T, h, w, 3].
-        initial_conditions: integer seeds -> [N, ...], the public benchmark's draws.
-    """
-
-    env: Environment
-    record: Record
-    render: Callable[[dict[str, np.ndarray]], np.ndarray]
-    initial_conditions: Callable[[Iterable[int]], np.ndarray]
+ENGINES = ("analytic", "native", "mjx", "mjx-warp")
 
 
 def is_host_environment(name: str) -> bool:
@@ -42,53 +26,58 @@ def is_host_environment(name: str) -> bool:
     return name.startswith(HOST_PREFIX)
 
 
-def make_task(
-    name: str, observations: Sequence[str], engine: str = "analytic", reset_law: str = "legacy"
-) -> Task:
-    """Builds a jitted environment.
+def default_engine(name: str) -> str:
+    """The engine that suits this platform: C MuJoCo on a CPU, MJX on an accelerator."""
+    if name in JITTED:
+        return "analytic"
+    return "native" if jax.default_backend() == "cpu" else "mjx"
+
+
+def make_arena(
+    name: str,
+    observations: Sequence[str] | None = None,
+    engine: str | None = None,
+    reset_law: str = "legacy",
+    randomize: tuple[FieldRange, ...] = (),
+) -> Arena:
+    """Builds an environment of this library.
+
+    Args:
+        name: "push_t" or a task of `arp_jax.sim.tasks`.
+        observations: names out of its spec; None for its usual ones.
+        engine: one of `ENGINES`; None for `default_engine`.
+        reset_law: of push_t's initial states.
+        randomize: model fields that vary from episode to episode; not in push_t.
 
     Raises:
         ValueError: unknown environment, observation, engine or reset law; the message names it.
+        ImportError: the engine's package is not installed.
     """
-    if name not in JITTED:
+    engine = engine or default_engine(name)
+    chosen = None if observations is None else tuple(observations)
+    if name in JITTED:
+        from arp_jax.evaluation.push_t_arena import push_t_arena
+
+        if randomize:
+            raise ValueError("--randomize changes fields of a MuJoCo model; push_t has none")
+        return push_t_arena(chosen or PUSH_T_OBSERVATIONS, engine, reset_law)
+    from arp_jax.evaluation.mujoco_arena import mujoco_arena
+    from arp_jax.sim import tasks
+
+    if name not in tasks.TASKS:
         raise ValueError(
-            f"--env {name!r} is unknown; choose 'push_t' or a gymnasium id such as "
-            "'gym_pusht/PushT-v0'"
+            f"--env {name!r} is unknown; choose 'push_t', one of {sorted(tasks.TASKS)} or a "
+            "gymnasium id such as 'gym_pusht/PushT-v0'"
         )
-    return _push_t(tuple(observations), engine, reset_law)
-
-
-def _push_t(observations: tuple[str, ...], engine: str, reset_law: str) -> Task:
-    from arp_jax.sim.push_t import raster, reset_laws
-    from arp_jax.sim.push_t.env import PushT, load_engine
-
-    env = PushT(observations=observations, engine=engine, reset_law=reset_law)
-
-    def record(state: Any) -> dict[str, jax.Array]:
-        agent, block = load_engine(engine).pose(state.physics)
-        return {"agent": agent, "block": block}
-
-    draw = jax.jit(lambda agent, block: jax.lax.map(lambda x: raster.render(*x), (agent, block)))
-
-    def render(frames: dict[str, np.ndarray]) -> np.ndarray:
-        length = len(frames["agent"])
-        # Padded to a few fixed lengths, so that clips share compiled programs.
-        padding = -length % 64
-        padded = [np.pad(frames[k], ((0, padding), (0, 0)), "edge") for k in ("agent", "block")]
-        images = np.asarray(draw(*padded))[:length]
-        return images.repeat(2, axis=1).repeat(2, axis=2)  # 96 -> 192 px, easier to watch
-
-    laws = {
-        "legacy": reset_laws.legacy_initial_conditions,
-        "current": reset_laws.current_initial_conditions,
-    }
-    return Task(env, record, render, laws[reset_law])
+    return mujoco_arena(
+        tasks.make_task(name), engine, chosen, randomize, lambda: tasks.make_expert(name)
+    )
 
 
 def make_host_environment(
-    name: str, observations: Sequence[str], reset_law: str = "legacy"
+    name: str, observations: Sequence[str] | None = None, reset_law: str = "legacy"
 ) -> HostEnvironment:
-    """Builds a host environment by its gymnasium id.
+    """Builds a host environment by its gymnasium id; observations None are its usual ones.
 
     Raises:
         ValueError: unknown id, observation or reset law.
@@ -98,7 +87,7 @@ def make_host_environment(
 
     if name != GYM_ID:
         raise ValueError(f"--env {name!r} is unknown; the host environment is {GYM_ID!r}")
-    return GymPushT(tuple(observations), reset_law)
+    return GymPushT(tuple(observations or PUSH_T_OBSERVATIONS), reset_law)
 
 
 def check_environment(spec: PolicySpec, env: Any, policy: str) -> None:

@@ -30,6 +30,7 @@ class HostEnvironment(Protocol):
     observation_spec: ObservationSpec
     action_spec: ActionSpec
     success_metric: str
+    max_episode_steps: int
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         """Starts the episode of an integer seed; the first observation, {name: [...]}."""

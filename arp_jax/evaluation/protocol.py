@@ -7,13 +7,13 @@ step. No environment and no policy here.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from arp_jax.control.execution import Execution
-from arp_jax.sim.env import Environment
 
 # Sub-streams of an episode's key.
 INITIAL_STREAM, NOISE_STREAM = 0, 1
@@ -81,11 +81,6 @@ class EvalConfig:
         """How predicted chunks are executed."""
         return Execution(self.execute, self.ensemble, self.latency)
 
-    def rollout(self, max_episode_steps: int, shard: tuple[int, int] = (0, 1)) -> RolloutConfig:
-        """The part that the rollouts need, in an environment with this time limit of its own."""
-        limit = self.max_steps or max_episode_steps
-        return RolloutConfig(self.episodes, self.envs, self.seed, limit, shard)
-
 
 def parse_shard(text: str) -> tuple[int, int]:
     """ "i/n" -> (i, n); raises ValueError for anything else."""
@@ -101,14 +96,22 @@ def episode_keys(seed: int, episodes: jax.Array, stream: int) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(root, i), stream))(episodes)
 
 
-def initial_conditions(env: Environment, seed: int, count: int) -> np.ndarray:
+class DrawsStarts(Protocol):
+    """The part of an environment that says how episodes begin."""
+
+    def initial_condition(self, rng: jax.Array) -> jax.Array:
+        """Draws a raw initial condition from a JAX key."""
+        ...
+
+
+def initial_conditions(env: DrawsStarts, seed: int, count: int) -> np.ndarray:
     """Initial conditions [N, ...] of episodes 0..N-1 under an evaluation seed."""
     keys = episode_keys(seed, jnp.arange(count, dtype=jnp.uint32), INITIAL_STREAM)
     return np.asarray(jax.jit(jax.vmap(env.initial_condition))(keys))
 
 
 def chosen_initial_conditions(
-    env: Environment, config: RolloutConfig, initial: np.ndarray | None
+    env: DrawsStarts, config: RolloutConfig, initial: np.ndarray | None
 ) -> np.ndarray:
     """Initial conditions [N, ...] of all episodes: the given ones, or those of the seed.
 

@@ -4,7 +4,6 @@ Flows in: `EpisodeResults` of one or more controllers. Flows out: numbers with n
 and files. The report is self-contained (plot and video are inlined). Computes no outcome itself.
 """
 
-import base64
 import dataclasses
 import io
 import json
@@ -12,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
+from arp_jax.evaluation import breakdown
+from arp_jax.evaluation.breakdown import FactorRates, SubGoalRate
 from arp_jax.evaluation.episodes import EpisodeResults
+from arp_jax.evaluation.gallery import Failures
 from arp_jax.evaluation.intervals import (
     Interval,
     PairedDifference,
@@ -24,6 +25,7 @@ from arp_jax.evaluation.intervals import (
     paired_outcomes,
     wilson,
 )
+from arp_jax.evaluation.report_page import inlined, render_page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Summary:
         mean_length: mean number of executed actions.
         steps_per_second: executed control steps per second, compilation excluded.
         seconds, compile_seconds: wall times.
+        sub_goals, factors: rates by stage of the reward and by initial condition.
+        diverged: episodes in which the simulation broke down; they count as failures.
     """
 
     label: str
@@ -50,6 +54,9 @@ class Summary:
     steps_per_second: float
     seconds: float
     compile_seconds: float
+    sub_goals: tuple[SubGoalRate, ...] = ()
+    factors: tuple[FactorRates, ...] = ()
+    diverged: int = 0
 
     @property
     def episodes(self) -> int:
@@ -73,6 +80,9 @@ class Summary:
             "steps_per_second": self.steps_per_second,
             "seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
+            "sub_goals": breakdown.sub_goals_to_json(self.sub_goals),
+            "factors": breakdown.factors_to_json(self.factors),
+            "diverged": self.diverged,
         }
 
 
@@ -106,6 +116,7 @@ class Comparison:
 
 def summarize(label: str, results: EpisodeResults) -> Summary:
     """Headline numbers of one controller's episodes."""
+    diverged = results.best.get("diverged", np.zeros(results.count))
     return Summary(
         label=label,
         success=wilson(results.success),
@@ -116,6 +127,9 @@ def summarize(label: str, results: EpisodeResults) -> Summary:
         steps_per_second=results.steps_per_second,
         seconds=results.seconds,
         compile_seconds=results.compile_seconds,
+        sub_goals=breakdown.sub_goal_rates(results),
+        factors=breakdown.factor_rates(results),
+        diverged=int((diverged > 0).sum()),
     )
 
 
@@ -133,8 +147,14 @@ def compare(labels: tuple[str, str], first: EpisodeResults, second: EpisodeResul
     )
 
 
+def compare_all(results: Mapping[str, EpisodeResults]) -> Comparison:
+    """Paired comparison of exactly two labels; raises as `compare`."""
+    (a, first), (b, second) = results.items()
+    return compare((a, b), first, second)
+
+
 def table(summaries: Sequence[Summary]) -> str:
-    """A plain-text table, one line a controller; intervals are 95 %."""
+    """Plain text: one line a controller, then rates in detail; intervals are 95 %."""
     head = [
         "",
         "n",
@@ -158,7 +178,13 @@ def table(summaries: Sequence[Summary]) -> str:
     ]
     widths = [max(len(row[c]) for row in rows) for c in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    lines.insert(1, "-" * len(lines[0]))
+    for s in summaries:
+        if s.diverged:
+            lines.append(f"{s.label}: the simulation diverged in {s.diverged} episodes")
+        details = breakdown.describe(s.sub_goals, s.factors)
+        lines += [f"{s.label}, by sub-goal and initial condition", details] if details else []
+    return "\n".join(lines)
 
 
 def distribution_plot(results: Mapping[str, EpisodeResults]) -> bytes:
@@ -192,6 +218,8 @@ def write_report(
     *,
     comparison: Comparison | None = None,
     video: Path | None = None,
+    failures: Sequence[Failures] = (),
+    protocol: Mapping[str, Any] | None = None,
 ) -> list[Summary]:
     """Writes `summary.json`, `report.html`, `scores.png` and one `episodes_<label>.npz` each.
 
@@ -203,6 +231,8 @@ def write_report(
         about: plain JSON values to print and keep: command, environment, seed, versions...
         comparison: printed when given.
         video: mp4 to inline.
+        failures: pictures of failed episodes to inline.
+        protocol: plain JSON values that two shards of one evaluation must agree on; kept.
 
     Returns:
         The summaries, in the order of `results`.
@@ -212,55 +242,27 @@ def write_report(
     plot = distribution_plot(results)
     (out / "scores.png").write_bytes(plot)
     for label, r in results.items():
-        r.save(out / f"episodes_{_file_name(label)}.npz")
+        r.save(out / table_name(label))
     document = summaries[0].to_json() | {
         "beside": [s.to_json() for s in summaries[1:]],
         "about": dict(about),
         "comparison": None if comparison is None else comparison.to_json(),
+        "protocol": dict(protocol or {}),
     }
     (out / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(_TEMPLATE).render(
+    page = render_page(
         summaries=summaries,
         about=about,
         comparison=None if comparison is None else comparison.describe(),
-        plot=base64.b64encode(plot).decode(),
-        video=None if video is None else base64.b64encode(video.read_bytes()).decode(),
+        plot=inlined(plot),
+        video=inlined(video),
+        failures=[{"sheet": inlined(f.sheet), "video": inlined(f.video)} for f in failures],
     )
     (out / "report.html").write_text(page)
     return summaries
 
 
-def _file_name(label: str) -> str:
-    """A label as part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
-
-
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ summaries[0].label }}</title>
-<style>
- body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
- table { border-collapse: collapse } td, th { padding: .25rem .8rem; text-align: left }
- tr { border-bottom: 1px solid #ddd } img, video { max-width: 100%; margin: 1rem 0 }
- .about td { color: #555; font-size: 13px; vertical-align: top }
- pre { background: #f6f6f6; padding: 1rem }
-</style></head><body>
-<h1>{{ summaries[0].label }}</h1>
-<table><tr><th></th><th>n</th><th>success</th><th>max {{ summaries[0].success_metric }}</th>
-<th>max reward</th><th>length</th><th>steps/s</th></tr>
-{% for s in summaries %}<tr><td>{{ s.label }}</td><td>{{ s.episodes }}</td>
-<td>{{ s.success.describe(percent=True) }}</td><td>{{ s.score.describe() }}</td>
-<td>{{ s.max_reward.describe() }}</td><td>{{ "%.0f"|format(s.mean_length) }}</td>
-<td>{{ "{:,.0f}".format(s.steps_per_second) }}</td></tr>
-{% endfor %}</table>
-<p>Means over episodes; brackets are 95 % intervals (Wilson for success, bootstrap for means).</p>
-{% if comparison %}<pre>{{ comparison }}</pre>{% endif %}
-<img alt="distribution of scores" src="data:image/png;base64,{{ plot }}">
-{% if video %}<h2>Episodes</h2><p>Green frames: solved. Red frames: not solved.</p>
-<video controls loop muted src="data:video/mp4;base64,{{ video }}"></video>{% endif %}
-<h2>About this evaluation</h2>
-<table class="about">{% for key, value in about.items() %}
-<tr><td>{{ key }}</td><td>{{ value }}</td></tr>
-{% endfor %}</table>
-</body></html>
-"""
+def table_name(label: str) -> str:
+    """Name of the file with a label's episodes."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+    return f"episodes_{safe}.npz"

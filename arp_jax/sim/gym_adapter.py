@@ -14,6 +14,7 @@ import numpy as np
 
 from arp_jax.sim.push_t import reset_laws
 from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
+from arp_jax.sim.push_t.geometry import MAX_EPISODE_STEPS
 from arp_jax.specs import ActionSpec, ObservationSpec
 
 GYM_ID = "gym_pusht/PushT-v0"
@@ -56,6 +57,7 @@ class GymPushT:
     name = GYM_ID
     action_spec: ActionSpec = ACTION_SPEC
     success_metric = "coverage"
+    max_episode_steps = MAX_EPISODE_STEPS
 
     def __init__(
         self,

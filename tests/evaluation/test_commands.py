@@ -26,6 +26,8 @@ def test_baseline_in_push_t_writes_everything(tmp_path, capsys):
         "report.html",
         "scores.png",
         "episodes.mp4",
+        "failures.png",
+        "failures.mp4",
         "episodes_random.npz",
     }
     film = read_video(out / "episodes.mp4")

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from arp_jax.evaluation.controllers import policy_controller
-from arp_jax.evaluation.environments import check_environment, make_host_environment, make_task
+from arp_jax.evaluation.environments import check_environment, make_arena, make_host_environment
 from arp_jax.specs import ObservationSpec, PolicySpec, SpecMismatch
 
 
@@ -33,7 +33,7 @@ def test_absent_observation_is_named(env, policy):
 
 def test_unknown_environments_are_named():
     with pytest.raises(ValueError, match="--env 'ant'"):
-        make_task("ant", ())
+        make_arena("ant", ())
     with pytest.raises(ValueError, match="--env 'gym_ant/Ant-v0'"):
         make_host_environment("gym_ant/Ant-v0", ())
 
