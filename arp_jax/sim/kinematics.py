@@ -134,30 +134,42 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
 
 
 def _walk(chain: Chain, q: Array) -> tuple[Array, Array, Array, Array]:
-    """Tip position [3] and quaternion [4]; joint axes and anchors in the world, [n, 3] each."""
-    pos, quat = jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0])
+    """Tip position [3] and quaternion [4]; joint axes and anchors in the world, [n, 3] each.
+
+    Rotations are composed as matrices: XLA fuses a chain of quaternion products into one kernel
+    that computes shared terms again and again, and takes 10 s to compile for seven joints.
+    """
+    pos, turn = jnp.zeros(3), jnp.eye(3)
     axes, anchors = [jnp.zeros(3)] * chain.size, [jnp.zeros(3)] * chain.size
     for link in chain.links:
-        pos = pos + rotations.rotate(quat, jnp.array(link.pos))
-        quat = rotations.multiply(quat, jnp.array(link.quat))
+        pos = pos + turn @ jnp.array(link.pos)
+        turn = turn @ _matrix(link.quat)
         if link.joint < 0:
             continue
-        axis = rotations.rotate(quat, jnp.array(link.axis))
-        anchor = pos + rotations.rotate(quat, jnp.array(link.anchor))
-        axes[link.joint], anchors[link.joint] = axis, anchor
+        axis, anchor = jnp.array(link.axis), jnp.array(link.anchor)
+        axes[link.joint], anchors[link.joint] = turn @ axis, pos + turn @ anchor
         if link.slide:
-            pos = pos + axis * q[link.joint]
+            pos = pos + axes[link.joint] * q[link.joint]
         else:
-            turn = rotations.about(jnp.array(link.axis), q[link.joint])
-            quat = rotations.multiply(quat, turn)
-            pos = anchor - rotations.rotate(quat, jnp.array(link.anchor))
-    tip = pos + rotations.rotate(quat, jnp.array(chain.tip_pos))
-    return (
-        tip,
-        rotations.multiply(quat, jnp.array(chain.tip_quat)),
-        jnp.stack(axes),
-        jnp.stack(anchors),
-    )
+            turn = turn @ _turn(link.axis, q[link.joint])
+            pos = anchors[link.joint] - turn @ anchor
+    tip = pos + turn @ jnp.array(chain.tip_pos)
+    quat = rotations.multiply(rotations.from_matrix(turn), jnp.array(chain.tip_quat))
+    return tip, quat, jnp.stack(axes), jnp.stack(anchors)
+
+
+def _matrix(quat: tuple[float, ...]) -> Array:
+    """Constant rotation matrix [3, 3]."""
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, np.array(quat))
+    return jnp.array(matrix.reshape(3, 3), jnp.float32)
+
+
+def _turn(axis: tuple[float, ...], angle: Array) -> Array:
+    """Rotation matrix [3, 3] about a constant unit axis (Rodrigues)."""
+    x, y, z = axis
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]], np.float32)
+    return jnp.eye(3) + jnp.sin(angle) * cross + (1.0 - jnp.cos(angle)) * (cross @ cross)
 
 
 def forward(chain: Chain, q: ArrayLike) -> tuple[Array, Array]:
