@@ -1,0 +1,83 @@
+"""Scripted expert of the bimanual insertion: ACT's way-points through inverse kinematics.
+
+In: the places of peg and socket. Out: 400 joint actions, planned at the start and executed open
+loop. Each hand grasps its object from above, lifts it, and both move towards the middle.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from arp_jax.sim.aloha.objects import START_HEIGHT
+from arp_jax.sim.experts.aloha_hands import PITCH, STEPS, Hand, Pose, pitched
+from arp_jax.sim.experts.expert import Expert, open_loop
+from arp_jax.sim.experts.waypoints import Waypoint, disturb, interpolate
+from arp_jax.sim.task import Task
+
+MEETING = (0.0, 0.5, 0.15)  # m
+# How much higher than the socket the peg is held, and how far each hand stops from the middle, m.
+# Published hands lag behind their mocap bodies: without that lag other numbers fit.
+PUBLISHED_LIFT, PUBLISHED_REACH = 0.00715, 0.05
+LIFT, REACH = 0.012, 0.045
+
+
+def waypoints(
+    left: Pose,
+    right: Pose,
+    peg: ArrayLike,
+    socket: ArrayLike,
+    lift: float = LIFT,
+    reach: float = REACH,
+) -> tuple[list[Waypoint], list[Waypoint]]:
+    """The script.
+
+    Args:
+        left, right: where the hands start.
+        peg, socket: positions [3], m.
+        lift, reach: see `PUBLISHED_LIFT`.
+
+    Returns:
+        Way-points of the left hand (socket) and of the right hand (peg).
+    """
+    meet = jnp.array(MEETING)
+
+    def way(
+        start: Pose, target: ArrayLike, quat: Array, outwards: float, height: float
+    ) -> list[Waypoint]:
+        target = jnp.asarray(target)
+        ready = meet + jnp.array([outwards * 0.1, 0.0, height])
+        inserted = meet + jnp.array([outwards * reach, 0.0, height])
+        above, at = target + jnp.array([0, 0, 0.08]), target + jnp.array([0, 0, -0.03])
+        return [
+            Waypoint(0, start.pos, start.quat, 0),
+            Waypoint(120, above, quat, 1),
+            Waypoint(170, at, quat, 1),
+            Waypoint(220, at, quat, 0),
+            Waypoint(285, ready, quat, 0),
+            Waypoint(340, inserted, quat, 0),
+            Waypoint(400, inserted, quat, 0),
+        ]
+
+    return (
+        way(left, socket, pitched(PITCH), -1.0, 0.0),
+        way(right, peg, pitched(-PITCH), 1.0, lift),
+    )
+
+
+def make_expert(task: Task) -> Expert:
+    """Plans the whole episode; `noise` disturbs both hands' positions at every step."""
+    model = task.load_model()
+    left, right = Hand(model, "left"), Hand(model, "right")
+
+    def plan(initial: Array, rng: Array, noise: Array) -> Array:
+        peg = jnp.append(initial[:2], START_HEIGHT)
+        socket = jnp.append(initial[2:4], START_HEIGHT)
+        ways = waypoints(left.start, right.start, peg, socket)
+        tracks = [
+            disturb(interpolate(way, STEPS), key, noise)
+            for way, key in zip(ways, jax.random.split(rng), strict=True)
+        ]
+        return jnp.concatenate([left.follow(tracks[0]), right.follow(tracks[1])], -1)
+
+    return open_loop(plan, STEPS)
