@@ -104,22 +104,34 @@ def start(seed: Array, config: PlannerConfig) -> tuple[Episode, Array]:
     initial_key, speed_key, noise_key, key = jax.random.split(key, 4)
     initial = sample_initial_condition(initial_key, "legacy")
     speed = jax.random.uniform(speed_key, minval=config.min_speed, maxval=config.max_speed)
+    noise = jax.random.uniform(noise_key, maxval=config.max_action_noise)
+    return begin(initial, key, speed, noise), initial
+
+
+def begin(initial: Array, key: Array, speed: Array, noise: Array) -> Episode:
+    """A fresh episode.
+
+    Args:
+        initial: [5] raw initial condition.
+        key: of everything random that follows.
+        speed: px per control step on the way round the block.
+        noise: px, standard deviation on executed actions.
+    """
     physics = dynamics.reset(initial)
     # A placeholder of the right shape; `has_plan` keeps it out of the first search.
     nothing = primitives.sample(key, speed)
     way = primitives.way_of(initial[:2], dynamics.pose(physics)[1], nothing, speed)
-    episode = Episode(
+    return Episode(
         key=key,
         physics=physics,
         target=initial[:2],
         plan=Plan(way=way, elapsed=jnp.float32(0.0)),
         has_plan=jnp.bool_(False),
         speed=speed,
-        noise=jax.random.uniform(noise_key, maxval=config.max_action_noise),
+        noise=noise,
         steps=jnp.int32(0),
         done=jnp.bool_(False),
     )
-    return episode, initial
 
 
 def _cost(physics: dynamics.Physics, config: PlannerConfig) -> Array:

@@ -1,0 +1,107 @@
+"""myCobot 320, move cube: pick a cube up and carry it onto a stand (the one-arm project's task).
+
+Reset: a red 3 cm cube lies on the table at x 0.20 ... 0.28 m, y -0.15 ... -0.03 m, turned by up to
+45 degrees either way, all uniform; a yellow stand (10 x 10 x 4 cm, fixed) is on the other side; the
+arm is in its home pose with the adaptive gripper open. The initial condition is the cube's x, y and
+yaw.
+
+Action: 6 absolute joint angles in rad and the gripper, 0 closed and 1 open, at 10 Hz. The servos
+follow a ramp 0.2 s late and are limited in speed.
+
+Success: reward 3. Reward 1: a finger touches the cube; 2: and the cube is off the table; 3: the
+cube touches the stand and has been off the table for 10 steps (1 s) of this episode in all.
+The published platform could be pushed away; this stand cannot, so that "the platform still stands"
+need not be asked.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import mujoco
+from jax import Array
+
+from arp_jax.sim.mycobot import bench, joints, tools
+from arp_jax.sim.task import Memory, Outcome, Readings, Start, Task, staged_outcome
+from arp_jax.specs import ObservationSpec
+
+LOW, HIGH = (0.20, -0.15, -0.7854), (0.28, -0.03, 0.7854)  # x, y (m), yaw (rad)
+CUBE, STAND = "cube", "stand"
+STAND_HALF = (0.05, 0.05, 0.02)
+STAND_POS = (0.20, 0.15, 0.02)
+OFF_TABLE = 0.003  # m between the cube's lowest corner and the table
+STEPS_OFF_TABLE = 10
+
+
+@functools.cache
+def load_model(gripper: str = "adaptive") -> mujoco.MjModel:
+    """The scene with either gripper: qpos is 6 joints, 2 fingers, 7 of the cube."""
+    spec, _ = bench.new_gripper_bench(gripper)
+    bench.add_fixed_box(spec, STAND, STAND_POS, STAND_HALF, bench.YELLOW)
+    bench.add_cube(spec, CUBE, bench.RED, (STAND,))
+    return spec.compile()
+
+
+def draw_cube(rng: Array) -> Array:
+    """x, y, yaw [3] of a cube on the right-hand side of the table, uniform."""
+    return jax.random.uniform(rng, (3,), jnp.float32, jnp.array(LOW), jnp.array(HIGH))
+
+
+def make_task() -> Task:
+    """The task; see the top of this file."""
+    model = load_model()
+    gripper = tools.GRIPPERS["adaptive"]
+    touches = bench.touch_test(model, CUBE, (*tools.PADS, STAND))
+    height = bench.lowest_point(model, CUBE)
+    place = bench.free_place(model, CUBE)
+
+    def start(initial: Array) -> Start:
+        x, y, yaw = initial
+        pose = jnp.stack([x, y, jnp.float32(bench.CUBE_HALF), yaw])
+        return bench.start_with(model, gripper, {CUBE: pose})
+
+    def start_memory(initial: Array, readings: Readings) -> Memory:
+        del initial, readings
+        return {"steps_off_table": jnp.int32(0)}
+
+    def remember(memory: Memory, readings: Readings, action: Array) -> Memory:
+        del action
+        lifted = height(readings) > OFF_TABLE
+        return {"steps_off_table": memory["steps_off_table"] + lifted.astype(jnp.int32)}
+
+    def observe(readings: Readings, memory: Memory) -> dict[str, Array]:
+        del memory
+        return {
+            "state": joints.joint_state(readings["qpos"], gripper),
+            "object_pose": readings["qpos"][place : place + 7],
+        }
+
+    def outcome(readings: Readings, memory: Memory) -> Outcome:
+        left, right, stand = touches(readings)
+        lifted = height(readings) > OFF_TABLE
+        reward = jnp.where(left | right, 1.0 + lifted, 0.0)
+        done = stand & (memory["steps_off_table"] >= STEPS_OFF_TABLE)
+        return staged_outcome(jnp.where(done, 3.0, reward), 3.0)
+
+    return Task(
+        name="mycobot_move_cube",
+        load_model=load_model,
+        observation_spec=ObservationSpec(
+            (joints.state_spec(True), bench.pose_spec("object_pose")), bench.camera_specs(True)
+        ),
+        action_spec=joints.action_spec(True),
+        substeps=joints.SUBSTEPS,
+        max_episode_steps=120,
+        success_metric="reward",
+        initial_condition=draw_cube,
+        start=start,
+        observe=observe,
+        outcome=outcome,
+        fields=("qpos", "geom_xpos", "geom_xmat"),
+        control=joints.joint_control(gripper),
+        start_memory=start_memory,
+        remember=remember,
+        sub_goals=("a finger touches the cube", "the cube is lifted", "the cube is on the stand"),
+        factors=(bench.quadrant_factor("quadrant", (0.24, -0.09), 0),),
+        initial_names=("cube_x", "cube_y", "cube_yaw"),
+    )
