@@ -70,7 +70,11 @@ def table_scene(sides: Sequence[str]) -> mujoco.MjSpec:
 def add_free_body(spec: mujoco.MjSpec, name: str) -> Any:
     """A free body with the published mass, inertia and friction loss; returns the MjSpec body."""
     body = spec.worldbody.add_body(
-        name=name, mass=OBJECT_MASS, inertia=OBJECT_INERTIA, explicitinertial=True
+        name=name,
+        mass=OBJECT_MASS,
+        ipos=[0, 0, 0],  # without it MuJoCo takes the body's own place for the centre of mass
+        inertia=OBJECT_INERTIA,
+        explicitinertial=True,
     )
     joint = body.add_freejoint(name=name)
     joint.frictionloss = OBJECT_FRICTION_LOSS

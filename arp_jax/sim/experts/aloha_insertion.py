@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from arp_jax.sim.aloha.objects import START_HEIGHT
 from arp_jax.sim.experts.aloha_hands import PITCH, STEPS, Hand, Pose, pitched
 from arp_jax.sim.experts.expert import Expert, open_loop
-from arp_jax.sim.experts.waypoints import Waypoint, disturb, interpolate
+from arp_jax.sim.experts.waypoints import Waypoint
 from arp_jax.sim.task import Task
 
 MEETING = (0.0, 0.5, 0.15)  # m
@@ -74,10 +74,8 @@ def make_expert(task: Task) -> Expert:
         peg = jnp.append(initial[:2], START_HEIGHT)
         socket = jnp.append(initial[2:4], START_HEIGHT)
         ways = waypoints(left.start, right.start, peg, socket)
-        tracks = [
-            disturb(interpolate(way, STEPS), key, noise)
-            for way, key in zip(ways, jax.random.split(rng), strict=True)
-        ]
-        return jnp.concatenate([left.follow(tracks[0]), right.follow(tracks[1])], -1)
+        keys = jax.random.split(rng)
+        arms = zip((left, right), ways, keys, strict=True)
+        return jnp.concatenate([hand.follow(way, key, noise) for hand, way, key in arms], -1)
 
     return open_loop(plan, STEPS)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from arp_jax.sim.aloha.objects import START_HEIGHT
 from arp_jax.sim.experts.aloha_hands import PITCH, STEPS, Hand, Pose, pitched
 from arp_jax.sim.experts.expert import Expert, open_loop
-from arp_jax.sim.experts.waypoints import Waypoint, disturb, interpolate
+from arp_jax.sim.experts.waypoints import Waypoint
 from arp_jax.sim.task import Task
 
 # Where the cube is set down (m); heights of the hand above it when it moves and when it lets go.
@@ -58,7 +58,6 @@ def make_expert(task: Task) -> Expert:
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
         cube = jnp.append(initial[:2], START_HEIGHT)
-        track = interpolate(waypoints(right.start, cube), STEPS)
-        return right.follow(disturb(track, rng, noise))
+        return right.follow(waypoints(right.start, cube), rng, noise)
 
     return open_loop(plan, STEPS)

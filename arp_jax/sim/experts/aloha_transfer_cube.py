@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from arp_jax.sim.aloha.objects import START_HEIGHT
 from arp_jax.sim.experts.aloha_hands import LEVEL, PITCH, STEPS, Hand, Pose, pitched, rolled
 from arp_jax.sim.experts.expert import Expert, open_loop
-from arp_jax.sim.experts.waypoints import Waypoint, disturb, interpolate
+from arp_jax.sim.experts.waypoints import Waypoint
 from arp_jax.sim.task import Task
 
 MEETING = (0.0, 0.5, 0.25)  # m, where the hands meet
@@ -64,12 +64,9 @@ def make_expert(task: Task) -> Expert:
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
         cube = jnp.append(initial[:2], START_HEIGHT)
-        tracks = [
-            disturb(interpolate(way, STEPS), key, noise)
-            for way, key in zip(
-                waypoints(left.start, right.start, cube), jax.random.split(rng), strict=True
-            )
-        ]
-        return jnp.concatenate([left.follow(tracks[0]), right.follow(tracks[1])], -1)
+        ways = waypoints(left.start, right.start, cube)
+        keys = jax.random.split(rng)
+        arms = zip((left, right), ways, keys, strict=True)
+        return jnp.concatenate([hand.follow(way, key, noise) for hand, way, key in arms], -1)
 
     return open_loop(plan, STEPS)
