@@ -23,7 +23,7 @@ from hardware import hardware, write_report
 
 from arp_jax.control.history import push_observation, start_history
 from arp_jax.sim.env import State
-from arp_jax.sim.gym_adapter import make_gym_env
+from arp_jax.sim.gym_pusht_env import make_gym_env
 from arp_jax.sim.push_t import geometry
 from arp_jax.sim.push_t.env import PushT
 from arp_jax.sim.push_t.reset_laws import legacy_initial_conditions

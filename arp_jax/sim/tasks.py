@@ -4,11 +4,15 @@ In: a name as on the command line. Out: a `Task` or an `Expert`, made on first u
 task costs nothing. Push-T in its own engine is not here: `push_t/env.py`.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib
+from typing import TYPE_CHECKING
 
-from arp_jax.sim.experts.expert import Expert
-from arp_jax.sim.task import Task
+if TYPE_CHECKING:  # names alone must not cost an import of MuJoCo
+    from arp_jax.sim.experts.expert import Expert
+    from arp_jax.sim.task import Task
 
 # name -> (module with make_task(), module with make_expert()).
 _ALOHA, _MYCOBOT, _TABLETOP = "arp_jax.sim.aloha", "arp_jax.sim.mycobot", "arp_jax.sim.tabletop"

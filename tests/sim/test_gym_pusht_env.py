@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arp_jax.sim.gym_adapter import GymPushT
+from arp_jax.sim.gym_pusht_env import GymPushT
 from arp_jax.sim.push_t import geometry
 from arp_jax.sim.push_t.env import PushT
 from arp_jax.sim.push_t.reset_laws import legacy_initial_conditions
