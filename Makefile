@@ -6,7 +6,7 @@ RUN    ?= runs/quickstart
 # Two workers: one a core of the smallest machine that we support.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup quickstart test test-all test-golden lint format bench clean
+.PHONY: help setup quickstart test test-all test-golden lint format bench sim-check clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -50,6 +50,9 @@ format: $(VENV)/.dev  ## apply the formatter
 
 bench: $(VENV)/.dev  ## the CPU benchmarks; each prints ours, the peer's and the ratio
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python benchmarks/sim_push_t.py
+
+sim-check: $(VENV)/.dev  ## every simulated task: speed, expert success, agreement of the engines
+	$(BIN)/python benchmarks/sim_check.py
 
 clean:  ## remove the environment, runs and caches
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -15,6 +15,7 @@ CORE = [
     "flax>=0.12",
     "flatbuffers",  # jax.export
     "google-crc32c",
+    "h5py",
     "imageio",
     "imageio-ffmpeg",
     "jax>=0.10",
@@ -48,8 +49,11 @@ EXTRAS = {
     "torch-import": ["torch==2.13.0"],
     "tensorboard": ["tensorboardX"],
     "wandb": ["wandb"],
+    # Our tasks as gymnasium environments, and other people's environments in our evaluator.
+    "gym": ["gymnasium>=1.0"],
     "dev": [
         "gym-pusht==0.1.8",
+        "gymnasium>=1.0",
         "hypothesis",
         "mypy",
         "pytest",
@@ -71,4 +75,6 @@ setup(
     package_data={"arp_jax": ["sim/assets/*.xml", "evaluation/*.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
+    # gymnasium finds the environments "arp_jax/..." by itself.
+    entry_points={"gymnasium.envs": ["__root__ = arp_jax.sim.gym_adapter:register_environments"]},
 )

@@ -1,0 +1,67 @@
+"""ARP on the bimanual transfer cube from joint positions and the cube's pose, 50 demonstrations.
+
+Data:      python -m arp_jax.sim.record --task transfer_cube -n 50 --out DATA
+Command:   GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+           python -m arp_jax.train --config=configs/arp_transfer_cube_state.py \
+               --workdir=runs/arp_transfer_cube_state --config.data.source=DATA/transfer_cube/1.0.0
+Evaluate:  python -m arp_jax.evaluate runs/arp_transfer_cube_state --episodes 200
+           python -m arp_jax.evaluate runs/arp_transfer_cube_state --episodes 200 \
+               --env gym_aloha/AlohaTransferCube-v0
+Expected:  see docs/results.md. For 2 cores; no image is drawn anywhere.
+
+One second of the future (50 actions) is predicted at a time, of which half is executed. The plan,
+five way-points of all 14 joints from the last to the first, comes one a pass; the actions between
+them come in one.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """See the module's docstring."""
+    config = common.base()
+    config.observations = ("state", "object_pose")
+    config.window = 1
+    config.horizon = 50
+    config.action_offset = 0
+    config.policy = ml_collections.ConfigDict(
+        {
+            "name": "arp",
+            "encoder": "state",
+            "prompt_feature": "state",
+            "plan_head": "mixture",
+            "plan_points": 5,
+            "plan_chunk": 1,
+            "plan_components": 4,
+            "action_chunk": 50,
+            "sample": False,
+            "layers": 4,
+            "embed_dim": 128,
+            "heads": 4,
+            "dropout": 0.0,
+        }
+    )
+    config.data.normalization = {
+        "state": "standard",
+        "object_pose": "standard",
+        "action": "standard",
+    }
+    config.data.pad_after = 49
+    config.data.validation_fraction = 0.1
+    config.optim.learning_rate = 1e-3
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.95
+    config.optim.clip_norm = 1.0
+    config.optim.warmup_steps = 200
+    config.train.steps = 6_000
+    config.train.batch_size = 64
+    config.train.eval_every = 500
+    config.train.save_every = 1_000
+    config.eval.env = "transfer_cube"
+    config.eval.episodes = 200
+    config.eval.envs = 200
+    config.eval.execute = 25
+    config.eval.max_steps = 400
+    return config
