@@ -12,9 +12,13 @@ Examples:
     python -m arp_jax.evaluate runs/cube --execute 20 --latency 5
     python -m arp_jax.evaluate runs/cube --randomize friction.json
     python -m arp_jax.evaluate --compare runs/a runs/b
+    python -m arp_jax.evaluate --compare runs/a/eval/one runs/a/eval/other
     python -m arp_jax.evaluate runs/quickstart --untrained
     python -m arp_jax.evaluate --policy expert --env transfer_cube --episodes 200
     python -m arp_jax.evaluate --policy planner --episodes 48
+
+--compare is paired: both start from the same states. Given two folders of results it evaluates
+nothing; so one policy in two environments or two ways of executing it can be compared.
 
 Protocol flags that are not given come from the run's `eval` section. --seed: initial states and
 noise are functions of (seed, episode number), whatever --envs, --shard and the number of devices.
@@ -44,13 +48,10 @@ from arp_jax.evaluation.controllers import Controller, MemoryController, policy_
 from arp_jax.evaluation.environments import (
     ENGINES,
     check_environment,
-    is_host_environment,
     make_arena,
-    make_host_environment,
 )
 from arp_jax.evaluation.episodes import EpisodeResults
 from arp_jax.evaluation.gallery import Failures, Films
-from arp_jax.evaluation.host_rollout import HostEnvironment, host_rollout
 from arp_jax.evaluation.protocol import EvalConfig, RolloutConfig, parse_shard
 from arp_jax.policies.base import make_physical_act
 from arp_jax.sim.randomize import read_ranges
@@ -79,7 +80,7 @@ class Evaluation:
 
     subject: Subject
     results: EpisodeResults
-    arena: Arena | None  # None on the host
+    arena: Arena
     max_steps: int
 
 
@@ -88,10 +89,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = run_parser("arp_jax.evaluate", __doc__)
     add = parser.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="run directory of arp_jax.train")
-    add("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two runs, same initial states")
+    add("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two runs, or two results")
     add("--policy", choices=("run", *BASELINES), default="run", help="baselines")
     add("--untrained", action="store_true", help="RUN's policy with fresh parameters")
-    add("--env", help="push_t, a task such as transfer_cube, or gym_pusht/PushT-v0")
+    add("--env", help="push_t, a task such as transfer_cube, or a gymnasium id")
     add("--engine", choices=ENGINES, help="physics; default: what suits the platform")
     add("--episodes", type=int, help="number of episodes n")
     add("--envs", type=int, help="episodes side by side; does not change outcomes")
@@ -101,7 +102,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--latency", type=int, metavar="K", help="actions arrive K steps after their observation")
     add("--max_steps", type=int, help="time limit in control steps")
     add("--reset_law", choices=("legacy", "current"), default="legacy", help="push_t's starts")
-    add("--public_seeds", action="store_true", help="push_t starts as gym_pusht does: seed + i")
+    add("--public_seeds", action="store_true", help="starts of gym_pusht, gym_aloha: seed + i")
+    add("--workers", type=int, default=0, help="processes that step a gymnasium environment")
     add("--randomize", type=Path, metavar="FILE", help="JSON: model fields varied per episode")
     add("--shard", default="0/1", metavar="i/n", help="only the episodes i, i+n, i+2n...")
     add("--videos", type=int, default=12, help="clips in episodes.mp4; 0 for no pictures at all")
@@ -130,12 +132,10 @@ def eval_config(flags: argparse.Namespace, run: Path | None) -> EvalConfig:
     return read_section(EvalConfig, section, "config.eval")
 
 
-def load_subject(
-    run: Path, config: EvalConfig, flags: argparse.Namespace, env: Arena | HostEnvironment
-) -> Subject:
+def load_subject(run: Path, config: EvalConfig, flags: argparse.Namespace, arena: Arena) -> Subject:
     """The run's policy; raises when the run and the environment do not fit."""
     loaded = load_run(run, step=flags.step, use_ema=not flags.no_ema)
-    check_environment(loaded.spec, env, f"run {run}")
+    check_environment(loaded.spec, arena, f"run {run}")
     params = loaded.params
     if flags.untrained:
         params = loaded.policy.init(jax.random.key(0), example_batch(loaded.spec))
@@ -155,20 +155,21 @@ def baseline(
     config: EvalConfig,
     rollout: RolloutConfig,
     flags: argparse.Namespace,
-    env: Arena | HostEnvironment,
+    arena: Arena,
 ) -> Subject:
     """A controller that was not trained."""
     nothing = {"run": "none"}
     if flags.policy == "random":
-        chosen = controllers.random_controller(env.action_spec, config.execute)
+        chosen = controllers.random_controller(arena.action_spec, config.execute)
         return Subject(chosen, {}, nothing)
     if flags.policy == "hold":
-        hold = controllers.hold_controller(env.observation_spec, env.action_spec, config.execute)
+        spec = arena.observation_spec
+        hold = controllers.hold_controller(spec, arena.action_spec, config.execute)
         return Subject(hold, {}, nothing)
     if flags.policy == "expert":
-        if not isinstance(env, Arena) or env.make_expert is None:
+        if arena.make_expert is None:
             raise ValueError(f"--policy expert: {config.env} has no scripted expert")
-        expert = controllers.expert_controller("expert", env.make_expert(), env.action_spec)
+        expert = controllers.expert_controller("expert", arena.make_expert(), arena.action_spec)
         return Subject(expert, {}, nothing)
     if config.env != "push_t":
         raise ValueError("--policy planner plans in push_t; use --env push_t")
@@ -188,45 +189,38 @@ def run_observations(run: Path | None) -> tuple[str, ...] | None:
 def evaluate(run: Path | None, config: EvalConfig, flags: argparse.Namespace) -> Evaluation:
     """All episodes of one run or baseline."""
     policy_run = run if flags.policy == "run" else None
-    observations = run_observations(policy_run)
-    env: Arena | HostEnvironment
-    if is_host_environment(config.env):
-        if flags.engine or flags.randomize:
-            raise ValueError(f"{config.env} is stepped on the host: no --engine, no --randomize")
-        make_env = functools.partial(
-            make_host_environment, config.env, observations, flags.reset_law
-        )
-        env = make_env()
-    else:
-        ranges = read_ranges(flags.randomize) if flags.randomize else ()
-        env = make_arena(config.env, observations, flags.engine, flags.reset_law, ranges)
-    limit = config.max_steps or env.max_episode_steps
+    ranges = read_ranges(flags.randomize) if flags.randomize else ()
+    arena = make_arena(
+        config.env,
+        run_observations(policy_run),
+        flags.engine,
+        flags.reset_law,
+        ranges,
+        flags.workers,
+    )
+    limit = config.max_steps or arena.max_episode_steps
     rollout = RolloutConfig(config.episodes, config.envs, config.seed, limit, flags.shard)
     if policy_run is not None:
-        subject = load_subject(policy_run, config, flags, env)
+        subject = load_subject(policy_run, config, flags, arena)
     else:
-        subject = baseline(config, rollout, flags, env)
-    bar = functools.partial(tqdm, desc=subject.controller.name, unit="batch")
-    if not isinstance(env, Arena):
-        results = host_rollout(
-            make_env, subject.controller, subject.params, rollout, config.seed, bar
-        )
-        return Evaluation(subject, results, None, limit)
+        subject = baseline(config, rollout, flags, arena)
     initial = subject.initial
     if initial is None and flags.public_seeds:
-        if env.public_initial_conditions is None:
+        if arena.public_initial_conditions is None:
             raise ValueError(f"--public_seeds: {config.env} has no public seeds")
-        initial = env.public_initial_conditions(range(config.seed, config.seed + config.episodes))
-    run_all = env.make_rollout(subject.controller, rollout, initial, bool(flags.videos))
-    results = env.classified(run_all(subject.params, bar))
-    return Evaluation(subject, results, env, limit)
+        seeds = range(config.seed, config.seed + config.episodes)
+        initial = arena.public_initial_conditions(seeds)
+    run_all = arena.make_rollout(subject.controller, rollout, initial, bool(flags.videos))
+    bar = functools.partial(tqdm, desc=subject.controller.name, unit="batch")
+    results = arena.classified(run_all(subject.params, bar))
+    return Evaluation(subject, results, arena, limit)
 
 
 def write_films(
     evaluation: Evaluation, count: int, out: Path
 ) -> tuple[Path | None, Sequence[Failures]]:
     """OUT/episodes.mp4 and pictures of failures; without OpenGL the report has no pictures."""
-    if evaluation.arena is None or not count:
+    if evaluation.arena.render is None or not count:
         return None, ()
     films = Films(evaluation.arena, evaluation.results, out)
     try:
@@ -265,7 +259,7 @@ def protocol_of(
     first = next(iter(evaluations.values()))
     common = {key: value for key, value in dataclasses.asdict(config).items() if key != "envs"}
     common["max_steps"] = first.max_steps
-    common["engine"] = "host" if first.arena is None else first.arena.engine
+    common["engine"] = first.arena.engine
     common["reset law"] = flags.reset_law
     common["public seeds"] = flags.public_seeds
     ranges = read_ranges(flags.randomize) if flags.randomize else ()
@@ -277,8 +271,23 @@ def protocol_of(
     return common
 
 
+def compare_results(folders: Sequence[Path]) -> str:
+    """Two finished evaluations, paired: the table and the differences of their subjects."""
+    results = {}
+    for folder in folders:
+        label = report.read_summary(folder)["label"]
+        results[f"{label} ({folder.name})"] = report.read_results(folder, label)
+    if len(results) < 2:
+        raise ValueError(f"--compare: {folders[0]} and {folders[1]} have the same name")
+    summaries = [report.summarize(label, episodes) for label, episodes in results.items()]
+    return f"{report.table(summaries)}\n{report.compare_all(results).describe()}"
+
+
 def run_command(flags: argparse.Namespace) -> None:
     """Evaluates what the flags name, prints the table, writes the report."""
+    if flags.compare and all((folder / "summary.json").is_file() for folder in flags.compare):
+        print(compare_results(flags.compare))
+        return
     compile_cache.enable()
     flags.shard = parse_shard(flags.shard)
     runs = flags.compare or [flags.run]

@@ -10,14 +10,13 @@ Example:
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from arp_jax.evaluation import report
-from arp_jax.evaluation.episodes import EpisodeResults, load_results, merge_results
+from arp_jax.evaluation.episodes import EpisodeResults, merge_results
 from arp_jax.evaluation.gallery import Failures
 from arp_jax.training.command_line import exit_status, run_parser
 
@@ -33,18 +32,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("shards", type=Path, nargs="+", metavar="SHARD", help="folders of arp_jax.evaluate")
     add("--traceback", action="store_true", help="show the traceback of wrong usage")
     return parser.parse_args(argv)
-
-
-def read_summary(shard: Path) -> dict[str, Any]:
-    """A shard's summary.json; raises ValueError naming the file when it has no protocol."""
-    path = shard / "summary.json"
-    try:
-        summary = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}; SHARD is a folder of arp_jax.evaluate") from error
-    if not isinstance(summary, dict) or not summary.get("protocol"):
-        raise ValueError(f"{path} has no protocol; evaluate again with this version")
-    return summary
 
 
 def check_protocol(first: Mapping[str, Any], other: Mapping[str, Any], where: str) -> None:
@@ -63,14 +50,14 @@ def merge(out: Path, shards: Sequence[Path]) -> str:
     Raises:
         ValueError: the shards do not make up one evaluation.
     """
-    summaries = [read_summary(shard) for shard in shards]
+    summaries = [report.read_summary(shard) for shard in shards]
     protocol = summaries[0]["protocol"]
     for shard, summary in zip(shards, summaries, strict=True):
         check_protocol(protocol, summary["protocol"], str(shard))
     labels = [summaries[0]["label"], *(s["label"] for s in summaries[0]["beside"])]
     results: dict[str, EpisodeResults] = {}
     for label in labels:
-        parts = [load_results(shard / report.table_name(label)) for shard in shards]
+        parts = [report.read_results(shard, label) for shard in shards]
         results[label] = merge_results(parts, protocol["episodes"])
     comparison = report.compare_all(results) if summaries[0]["comparison"] else None
     about = summaries[0]["about"] | {

@@ -45,7 +45,8 @@ class Arena:
         name, observation_spec, action_spec, max_episode_steps: of the environment.
         engine: what steps it.
         make_rollout: prepares an evaluation in this engine.
-        render: ({name: [T, ...]} recorded frames, initial condition) -> uint8 [T, h, w, 3].
+        render: ({name: [T, ...]} recorded frames, initial condition) -> uint8 [T, h, w, 3]; None
+            where nothing can be filmed.
         film_every: control steps between two pictures of a video.
         sub_goals: what reward >= 1, 2, ... means; empty when rewards are not stages.
         factors: by which results are broken down.
@@ -59,7 +60,7 @@ class Arena:
     action_spec: ActionSpec
     max_episode_steps: int
     make_rollout: MakeRollout
-    render: Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
+    render: Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray] | None = None
     film_every: int = 1
     sub_goals: tuple[str, ...] = ()
     factors: tuple[Factor, ...] = ()
@@ -73,6 +74,9 @@ class Arena:
 
     def classified(self, results: EpisodeResults) -> EpisodeResults:
         """The results with each episode's classes and the names of the sub-goals."""
+        if not results.initial.size:
+            # An environment that hides its starts.
+            return dataclasses.replace(results, sub_goals=self.sub_goals)
         initial = jnp.asarray(results.initial)
         classes = {
             f.name: np.asarray(jax.vmap(f.classify)(initial), np.int32) for f in self.factors
@@ -84,6 +88,8 @@ class Arena:
 
     def film(self, results: EpisodeResults, row: int) -> np.ndarray:
         """Pictures uint8 [T, h, w, 3] of one recorded episode, first and last one included."""
+        if self.render is None:
+            raise ValueError(f"{self.name} cannot be filmed")
         (frames,) = results.frames([row])
         last = len(next(iter(frames.values()))) - 1
         shown = np.unique([*range(0, last, self.film_every), last])

@@ -1,29 +1,28 @@
 """Names on the command line -> environments that can be evaluated.
 
 Flows in: an environment name, an engine, the observations that the policy wants, options. Flows
-out: an `Arena`, or for third-party gymnasium environments a host environment. A table; what an
-environment is like is told elsewhere.
+out: an `Arena`. A table; what an environment is like is told elsewhere.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from arp_jax.evaluation.arena import Arena
-from arp_jax.evaluation.host_rollout import HostEnvironment
+from arp_jax.sim import gym_adapter
 from arp_jax.sim.randomize import FieldRange
 from arp_jax.specs import PolicySpec, check_match
 
 JITTED = ("push_t",)
 PUSH_T_OBSERVATIONS = ("agent_pos", "keypoints")
-HOST_PREFIX = "gym_"
 ENGINES = ("analytic", "native", "mjx", "mjx-warp")
 
 
 def is_host_environment(name: str) -> bool:
-    """Whether the name means a third-party gymnasium environment, stepped on the host."""
-    return name.startswith(HOST_PREFIX)
+    """Whether the name is a gymnasium id, of an environment that is stepped on the host."""
+    return gym_adapter.is_gym_id(name)
 
 
 def default_engine(name: str) -> str:
@@ -39,22 +38,32 @@ def make_arena(
     engine: str | None = None,
     reset_law: str = "legacy",
     randomize: tuple[FieldRange, ...] = (),
+    workers: int = 0,
 ) -> Arena:
-    """Builds an environment of this library.
+    """Builds an environment of this library, or a third-party one.
 
     Args:
-        name: "push_t" or a task of `arp_jax.sim.tasks`.
+        name: "push_t", a task of `arp_jax.sim.tasks`, or a gymnasium id.
         observations: names out of its spec; None for its usual ones.
-        engine: one of `ENGINES`; None for `default_engine`.
+        engine: one of `ENGINES`; None for `default_engine`; not of gymnasium environments.
         reset_law: of push_t's initial states.
-        randomize: model fields that vary from episode to episode; not in push_t.
+        randomize: model fields that vary from episode to episode; of tasks in MuJoCo only.
+        workers: processes that step gymnasium environments; 0 for none but this one.
 
     Raises:
         ValueError: unknown environment, observation, engine or reset law; the message names it.
         ImportError: the engine's package is not installed.
     """
-    engine = engine or default_engine(name)
     chosen = None if observations is None else tuple(observations)
+    if is_host_environment(name):
+        from arp_jax.evaluation.host_arena import host_arena
+
+        if engine or randomize:
+            raise ValueError(f"{name} is stepped on the host: it has no --engine, no --randomize")
+        return host_arena(name, chosen, reset_law, workers)
+    if workers:
+        raise ValueError(f"--workers steps gymnasium environments; {name} needs none")
+    engine = engine or default_engine(name)
     if name in JITTED:
         from arp_jax.evaluation.push_t_arena import push_t_arena
 
@@ -69,25 +78,13 @@ def make_arena(
             f"--env {name!r} is unknown; choose 'push_t', one of {sorted(tasks.TASKS)} or a "
             "gymnasium id such as 'gym_pusht/PushT-v0'"
         )
-    return mujoco_arena(
-        tasks.make_task(name), engine, chosen, randomize, lambda: tasks.make_expert(name)
-    )
+    public = None
+    if name in gym_adapter.GYM_ALOHA.values():
+        from arp_jax.sim.gym_aloha_env import initial_conditions
 
-
-def make_host_environment(
-    name: str, observations: Sequence[str] | None = None, reset_law: str = "legacy"
-) -> HostEnvironment:
-    """Builds a host environment by its gymnasium id; observations None are its usual ones.
-
-    Raises:
-        ValueError: unknown id, observation or reset law.
-        ImportError: its package is not installed.
-    """
-    from arp_jax.sim.gym_adapter import GYM_ID, GymPushT
-
-    if name != GYM_ID:
-        raise ValueError(f"--env {name!r} is unknown; the host environment is {GYM_ID!r}")
-    return GymPushT(tuple(observations or PUSH_T_OBSERVATIONS), reset_law)
+        public = functools.partial(initial_conditions, name)
+    expert = functools.partial(tasks.make_expert, name)
+    return mujoco_arena(tasks.make_task(name), engine, chosen, randomize, expert, public)
 
 
 def check_environment(spec: PolicySpec, env: Any, policy: str) -> None:

@@ -7,7 +7,7 @@ episodes that someone will look at.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -35,6 +35,7 @@ def mujoco_arena(
     observations: tuple[str, ...] | None = None,
     randomize: tuple[FieldRange, ...] = (),
     make_expert: Callable[[], Expert] | None = None,
+    public_initial_conditions: Callable[[Iterable[int]], np.ndarray] | None = None,
 ) -> Arena:
     """Builds the arena of a task.
 
@@ -44,6 +45,7 @@ def mujoco_arena(
         observations: names out of the task's spec; None for all features and no camera.
         randomize: model fields that vary from episode to episode.
         make_expert: the task's expert.
+        public_initial_conditions: starts of a third-party environment of the same scene.
 
     Raises:
         ValueError: unknown engine or observation.
@@ -87,6 +89,7 @@ def mujoco_arena(
         film_every=max(1, round(task.action_spec.rate_hz / _FILM_HZ)),
         sub_goals=task.sub_goals,
         factors=_own_factors(task, len(randomize)),
+        public_initial_conditions=public_initial_conditions,
         make_expert=make_expert,
     )
 

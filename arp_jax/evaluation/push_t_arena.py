@@ -47,10 +47,6 @@ def push_t_arena(observations: tuple[str, ...], engine: str, reset_law: str) -> 
     ) -> Run:
         return Rollout(env, controller, config, initial=initial, record=record if film else None)
 
-    laws = {
-        "legacy": reset_laws.legacy_initial_conditions,
-        "current": reset_laws.current_initial_conditions,
-    }
     return Arena(
         name=env.name,
         engine=engine,
@@ -60,7 +56,7 @@ def push_t_arena(observations: tuple[str, ...], engine: str, reset_law: str) -> 
         make_rollout=make_rollout,
         render=_render,
         factors=(QUADRANT,),
-        public_initial_conditions=laws[reset_law],
+        public_initial_conditions=reset_laws.PUBLIC_LAWS[reset_law],
     )
 
 

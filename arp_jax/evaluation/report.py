@@ -15,7 +15,7 @@ import numpy as np
 
 from arp_jax.evaluation import breakdown
 from arp_jax.evaluation.breakdown import FactorRates, SubGoalRate
-from arp_jax.evaluation.episodes import EpisodeResults
+from arp_jax.evaluation.episodes import EpisodeResults, load_results
 from arp_jax.evaluation.gallery import Failures
 from arp_jax.evaluation.intervals import (
     Interval,
@@ -135,9 +135,9 @@ def summarize(label: str, results: EpisodeResults) -> Summary:
 
 def compare(labels: tuple[str, str], first: EpisodeResults, second: EpisodeResults) -> Comparison:
     """Paired comparison; raises ValueError unless both started from the same initial states."""
-    if not (
-        np.array_equal(first.initial, second.initial) and np.array_equal(first.seed, second.seed)
-    ):
+    same = np.array_equal(first.initial, second.initial)
+    # An environment that hides its starts has drawn them from its seeds.
+    if not same or (not first.initial.size and not np.array_equal(first.seed, second.seed)):
         raise ValueError("--compare needs the same initial states: use one seed and one reset law")
     return Comparison(
         *labels,
@@ -153,30 +153,48 @@ def compare_all(results: Mapping[str, EpisodeResults]) -> Comparison:
     return compare((a, b), first, second)
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The `summary.json` of an evaluation's folder.
+
+    Raises:
+        ValueError: there is none, or it is of an older version; the message names it.
+    """
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}; name a folder that arp_jax.evaluate wrote") from error
+    if not isinstance(summary, dict) or not summary.get("protocol"):
+        raise ValueError(f"{path} has no protocol; evaluate again with this version")
+    return summary
+
+
+def read_results(folder: Path, label: str) -> EpisodeResults:
+    """One controller's episodes out of an evaluation's folder; raises as `load_results`."""
+    return load_results(folder / table_name(label))
+
+
+def summary_columns(summaries: Sequence[Summary]) -> list[tuple[str, list[str]]]:
+    """The headline table by columns: (title, one cell for each summary)."""
+    columns = [
+        ("", [s.label for s in summaries]),
+        ("n", [str(s.episodes) for s in summaries]),
+        ("success", [s.success.describe(percent=True) for s in summaries]),
+        (f"max {summaries[0].success_metric}", [s.score.describe() for s in summaries]),
+        ("max reward", [s.max_reward.describe() for s in summaries]),
+        ("length", [f"{s.mean_length:.0f}" for s in summaries]),
+        ("steps/s", [f"{s.steps_per_second:,.0f}" for s in summaries]),
+    ]
+    # In tasks whose score is the reward, two columns would be the same.
+    return [c for i, c in enumerate(columns) if c[0] not in [d[0] for d in columns[:i]]]
+
+
 def table(summaries: Sequence[Summary]) -> str:
     """Plain text: one line a controller, then rates in detail; intervals are 95 %."""
-    head = [
-        "",
-        "n",
-        "success",
-        f"max {summaries[0].success_metric}",
-        "max reward",
-        "length",
-        "steps/s",
-    ]
-    rows = [head] + [
-        [
-            s.label,
-            str(s.episodes),
-            s.success.describe(percent=True),
-            s.score.describe(),
-            s.max_reward.describe(),
-            f"{s.mean_length:.0f}",
-            f"{s.steps_per_second:,.0f}",
-        ]
-        for s in summaries
-    ]
-    widths = [max(len(row[c]) for row in rows) for c in range(len(head))]
+    columns = summary_columns(summaries)
+    rows = [[title for title, _ in columns]]
+    rows += [[cells[i] for _, cells in columns] for i in range(len(summaries))]
+    widths = [max(len(row[c]) for row in rows) for c in range(len(columns))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, "-" * len(lines[0]))
     for s in summaries:
@@ -252,6 +270,7 @@ def write_report(
     (out / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
     page = render_page(
         summaries=summaries,
+        columns=summary_columns(summaries),
         about=about,
         comparison=None if comparison is None else comparison.describe(),
         plot=inlined(plot),

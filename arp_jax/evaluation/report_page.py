@@ -35,12 +35,9 @@ _TEMPLATE = """<!doctype html>
  pre { background: #f6f6f6; padding: 1rem }
 </style></head><body>
 <h1>{{ summaries[0].label }}</h1>
-<table><tr><th></th><th>n</th><th>success</th><th>max {{ summaries[0].success_metric }}</th>
-<th>max reward</th><th>length</th><th>steps/s</th></tr>
-{% for s in summaries %}<tr><td>{{ s.label }}</td><td>{{ s.episodes }}</td>
-<td>{{ s.success.describe(percent=True) }}</td><td>{{ s.score.describe() }}</td>
-<td>{{ s.max_reward.describe() }}</td><td>{{ "%.0f"|format(s.mean_length) }}</td>
-<td>{{ "{:,.0f}".format(s.steps_per_second) }}</td></tr>
+<table><tr>{% for title, _ in columns %}<th>{{ title }}</th>{% endfor %}</tr>
+{% for s in summaries %}{% set row = loop.index0 %}<tr>
+{%- for _, cells in columns %}<td>{{ cells[row] }}</td>{% endfor %}</tr>
 {% endfor %}</table>
 <p>Means over episodes; brackets are 95 % intervals (Wilson for rates, bootstrap for means).</p>
 {% for s in summaries if s.diverged %}<p><b>{{ s.label }}: the simulation

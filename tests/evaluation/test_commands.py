@@ -91,6 +91,11 @@ def test_train_evaluate_compare_export(tmp_path, repository):
     )
     assert "b minus a, paired on 9 episodes" in printed
     assert json.loads((out / "summary.json").read_text())["comparison"]["score"]
+    changed = ["--ensemble=0.01", "--latency=2", f"--out={tmp_path / 'ensemble'}"]
+    run_module("arp_jax.evaluate", runs[0], *flags, *changed, cwd=repository)
+    with np.load(tmp_path / "ensemble/episodes_a.npz") as table:
+        np.testing.assert_array_equal(table["initial"], tables[0]["initial"])
+        assert (table["best_coverage"] != tables[0]["best_coverage"]).any()
     gym = ["--env=gym_pusht/PushT-v0", "--episodes=3", "--max_steps=24"]
     assert "max coverage" in run_module("arp_jax.evaluate", runs[0], *gym, cwd=repository)
     assert "parity" in run_module("arp_jax.export_policy", runs[0], cwd=repository)

@@ -70,6 +70,19 @@ def test_comparison_needs_the_same_initial_states():
     moved = dataclasses.replace(second, initial=second.initial + 1)
     with pytest.raises(ValueError, match="same initial states"):
         compare(("a", "b"), first, moved)
+    # One environment is drawn from an evaluation seed, the other from seeds of its own.
+    reseeded = dataclasses.replace(second, seed=second.seed + 1)
+    assert compare(("a", "b"), first, reseeded).score == paired.score
+    hidden = [dataclasses.replace(r, initial=np.zeros((40, 0))) for r in (first, reseeded)]
+    with pytest.raises(ValueError, match="same initial states"):
+        compare(("a", "b"), *hidden)
+
+
+def test_a_score_that_is_the_reward_has_one_column():
+    reward = make_results().max_reward
+    results = dataclasses.replace(make_results(), best={"reward": reward}, success_metric="reward")
+    assert table([summarize("mine", results)]).count("max reward") == 1
+    assert "max coverage" in table([summarize("mine", make_results())])
 
 
 def test_episodes_must_be_counted_once():

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from arp_jax import merge_evaluations
+from arp_jax import evaluate, merge_evaluations
 from arp_jax.evaluation.episodes import load_results, merge_results
 from arp_jax.evaluation.protocol import parse_shard
 from arp_jax.evaluation.report import compare_all, write_report
@@ -127,6 +127,17 @@ def test_merge_command_writes_the_report_of_the_whole(folders, capsys):
     for key in ("n", "success", "success_interval", "max_coverage_mean", "comparison", "protocol"):
         assert merged[key] == whole[key]
     assert merged["beside"][0]["success"] == whole["beside"][0]["success"]
+
+
+def test_two_finished_evaluations_are_compared(folders, capsys):
+    second = folders / "second"
+    write_report(second, {"a": make_results(shift=0.2)}, {}, protocol=PROTOCOL)
+    assert evaluate.main(["--compare", str(folders / "whole"), str(second)]) == 0
+    printed = capsys.readouterr().out
+    assert "a (second) minus a (whole), paired on 40 episodes" in printed
+    (second / "summary.json").write_text("{}")
+    assert evaluate.main(["--compare", str(folders / "whole"), str(second)]) == 2
+    assert "has no protocol" in capsys.readouterr().err
 
 
 def test_merge_command_refuses_what_is_no_evaluation(folders, capsys):

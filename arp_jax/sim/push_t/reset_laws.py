@@ -67,6 +67,10 @@ def current_initial_conditions(seeds: Iterable[int]) -> np.ndarray:
     return np.array([draw(seed) for seed in seeds], np.float32).reshape(-1, 5)
 
 
+# What an integer seed means in gym-pusht: law -> (seeds -> raw initial conditions [N, 5]).
+PUBLIC_LAWS = {"legacy": legacy_initial_conditions, "current": current_initial_conditions}
+
+
 def sample_initial_condition(rng: Array, law: str) -> Array:
     """Draws from the same distribution as the host-side law, from a JAX key.
 
