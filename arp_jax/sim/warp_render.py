@@ -3,7 +3,7 @@
 In: `readings` (xpos, xquat) and model fields of E environments. Out: the same pictures as
 `raycast.py` gives for one. It draws meshes, too, and runs on NVIDIA GPUs (and on CPUs, slowly). The
 number of environments is fixed when the renderer is made, and it is called on the whole batch: no
-vmap around it.
+vmap around it. Each renderer keeps its buffers until the process ends: make few.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +36,11 @@ _LOOKS = (
     "light_cutoff",
     "light_exponent",
 )
+
+
+# A program that is still running may outlive the function that started it, and crashes when its
+# context is gone. A process makes few renderers; their buffers are kept.
+_LIVING: list[Any] = []
 
 
 def warp_is_installed() -> bool:
@@ -85,6 +90,7 @@ def make_warp_renderer(
         render_depth=depth,
         enabled_geom_groups=list(VISIBLE_GROUPS),
     )
+    _LIVING.append(context)
     with jax.ensure_compile_time_eval():
         device_model = mjx.put_model(model, impl="warp")
         # vmap knows which of Warp's arrays all worlds share.
@@ -94,7 +100,7 @@ def make_warp_renderer(
     far = float(model.vis.map.zfar * model.stat.extent)
 
     def draw(readings: Readings, fields: Fields) -> dict[str, Array]:
-        handle = context.pytree()  # keeps the context alive as long as this function
+        handle = context.pytree()
         data = _place(model, blank, readings, fields)
         varied = _vary(device_model, fields)
         data = mjx.refit_bvh(varied, data, handle)
