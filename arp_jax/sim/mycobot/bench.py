@@ -46,7 +46,7 @@ def new_bench(tool: str) -> tuple[mujoco.MjSpec, Any]:
     spec = new_scene(TIMESTEP)
     flange = add_arm(spec)
     add_camera_looking_at(spec.worldbody, "top", (0.24, 0, 0.75), (0.24, 0, 0), 45.0, up=(1, 0, 0))
-    add_camera_looking_at(spec.worldbody, "front", (0.72, -0.18, 0.38), (0.18, 0, 0.06), 45.0)
+    add_camera_looking_at(spec.worldbody, "front", (0.85, -0.3, 0.5), (0.16, 0, 0.12), 42.0)
     return spec, flange
 
 
@@ -55,7 +55,12 @@ def new_gripper_bench(kind: str = "adaptive") -> tuple[mujoco.MjSpec, Gripper]:
     spec, flange = new_bench(kind)
     gripper = tools.add_gripper(spec, flange, kind)
     add_camera_looking_at(
-        spec.body("gripper"), "wrist", (0, 0.06, 0.02), (0, 0.005, gripper.tip), 65.0, up=(0, 1, 0)
+        spec.body("gripper"),
+        "wrist",
+        (0, 0.055, 0.06),
+        (0, 0.005, gripper.tip),
+        75.0,
+        up=(0, -1, 0),
     )
     for pad in tools.PADS:
         add_pair(spec, "table", pad, condim=1)

@@ -68,7 +68,7 @@ def add_board(spec: mujoco.MjSpec, tool: str) -> None:
         pos=[*_world(geometry.GOAL_POSE[:2]), 0.0],
         quat=_turn(-geometry.GOAL_POSE[2]),
     )
-    _add_boxes(goal, "goal_", 0.0005, 0.0, 0.0, _GOAL_COLOR)
+    _add_boxes(goal, "goal_", 0.001, 0.0, 0.0, _GOAL_COLOR)
     block = world.add_body(name="block", pos=[0, 0, 0])
     for name, axis, kind, damping in zip(
         BLOCK,
@@ -111,21 +111,22 @@ def _add_walls(spec: mujoco.MjSpec) -> None:
     """Four planes that only the T meets (the agent goes through them, as in Push-T)."""
     low = geometry.WALL_LOW + geometry.WALL_RADIUS
     high = geometry.WALL_HIGH - geometry.WALL_RADIUS
-    walls = {
-        "left": ((low, _MIDDLE), (0, -1, 0)),
-        "right": ((high, _MIDDLE), (0, 1, 0)),
-        "far": ((_MIDDLE, low), (-1, 0, 0)),
-        "near": ((_MIDDLE, high), (1, 0, 0)),
-    }
-    for name, (place, normal) in walls.items():
-        x, y = _world(place)
-        alt = 0.5 * geometry.WORLD_SIZE * SCALE
+    along, tall = 0.5 * geometry.WORLD_SIZE * SCALE, 0.01
+    # A plane's own x and y axes follow from its normal: one of them is the vertical.
+    lying, standing = [along, tall, 0.01], [tall, along, 0.01]
+    walls = (
+        ("left", (low, _MIDDLE), [0, -1, 0], lying),
+        ("right", (high, _MIDDLE), [0, 1, 0], lying),
+        ("far", (_MIDDLE, low), [-1, 0, 0], standing),
+        ("near", (_MIDDLE, high), [1, 0, 0], standing),
+    )
+    for name, place, normal, size in walls:
         spec.worldbody.add_geom(
             name=f"wall_{name}",
             type=mujoco.mjtGeom.mjGEOM_PLANE,
-            pos=[x, y, 0.0],
-            zaxis=list(normal),
-            size=[0.004, alt, 0.01],
+            pos=[*_world(place), 0.0],
+            zaxis=normal,
+            size=size,
             material="matte",
             rgba=list(_WALL_COLOR),
         )

@@ -47,10 +47,10 @@ def draw_cube(rng: Array) -> Array:
     return jax.random.uniform(rng, (3,), jnp.float32, jnp.array(LOW), jnp.array(HIGH))
 
 
-def make_task() -> Task:
-    """The task; see the top of this file."""
-    model = load_model()
-    gripper = tools.GRIPPERS["adaptive"]
+def make_task(tool: str = "adaptive") -> Task:
+    """The task, see the top of this file; `tool` is "adaptive" or "force"."""
+    model = load_model(tool)
+    gripper = tools.GRIPPERS[tool]
     touches = bench.touch_test(model, CUBE, (*tools.PADS, STAND))
     height = bench.lowest_point(model, CUBE)
     place = bench.free_place(model, CUBE)
@@ -85,7 +85,7 @@ def make_task() -> Task:
 
     return Task(
         name="mycobot_move_cube",
-        load_model=load_model,
+        load_model=functools.partial(load_model, tool),
         observation_spec=ObservationSpec(
             (joints.state_spec(True), bench.pose_spec("object_pose")), bench.camera_specs(True)
         ),

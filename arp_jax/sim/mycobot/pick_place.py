@@ -43,7 +43,7 @@ def load_model(gripper: str = "adaptive") -> mujoco.MjModel:
         ("B1", B1, (0.2, 0.6, 0.3, 1.0)),
         ("B2", B2, (0.35, 0.5, 0.85, 1.0)),
     ):
-        half = (MARK_HALF, MARK_HALF, 0.0005)
+        half = (MARK_HALF, MARK_HALF, 0.001)
         bench.add_fixed_box(spec, name, (x, y, 0.0), half, color)
     bench.add_cube(spec, CUBE, bench.RED, ())
     bench.add_cube(spec, BLOCKER, bench.BLUE, (CUBE,))
@@ -56,10 +56,10 @@ def goal_of(occupied: Array) -> Array:
     return goals[(occupied > 0.5).astype(jnp.int32)]
 
 
-def make_task() -> Task:
-    """The task; see the top of this file."""
-    model = load_model()
-    gripper = tools.GRIPPERS["adaptive"]
+def make_task(tool: str = "adaptive") -> Task:
+    """The task, see the top of this file; `tool` is "adaptive" or "force"."""
+    model = load_model(tool)
+    gripper = tools.GRIPPERS[tool]
     touches = bench.touch_test(model, CUBE, tools.PADS)
     height = bench.lowest_point(model, CUBE)
     tip = model.site(tools.TIP).id
@@ -107,7 +107,7 @@ def make_task() -> Task:
 
     return Task(
         name="mycobot_pick_place",
-        load_model=load_model,
+        load_model=functools.partial(load_model, tool),
         observation_spec=ObservationSpec(
             (
                 joints.state_spec(True),

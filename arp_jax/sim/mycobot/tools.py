@@ -73,9 +73,8 @@ GRIPPERS = {
         max_speed=0.12,
     ),
 }
-# Reflected inertia of a finger's drive, kg; with `max_speed` it sets gain and damping.
-FINGER_ARMATURE = 0.5
-FINGER_FREQUENCY = 25.0  # rad/s
+FINGER_ARMATURE = 1.0  # kg, reflected inertia of a finger's drive (estimate)
+FULL_FORCE_ERROR = 0.01  # m: from here on a finger pushes with all its force
 
 PEG_LENGTH = 0.18  # m; so long that the elbow stays above the wrist all over a table-top board
 PEG_MASS = 0.1
@@ -104,7 +103,7 @@ def add_gripper(spec: mujoco.MjSpec, flange: Any, kind: str) -> Gripper:
         rgba=list(_DARK),
     )
     set_inertia(base, gripper.base_mass, (-half_x, -half_y, 0.0), (half_x, half_y, 2 * half_z))
-    base.add_site(name=TIP, pos=[0, 0, gripper.tip], size=[0.002, 0, 0])
+    base.add_site(name=TIP, pos=[0, 0, gripper.tip], size=[0.002, 0, 0], group=4)
     for side, joint, pad in zip((1.0, -1.0), FINGERS, PADS, strict=True):
         _add_finger(spec, base, gripper, side, joint, pad)
     if gripper.coupled:
@@ -125,8 +124,6 @@ def _add_finger(
     """One finger on its slide; `side` is +1 or -1 along the closing axis."""
     thick, wide, tall = gripper.pad
     finger = base.add_body(name=joint, pos=[side * thick, 0, gripper.tip], gravcomp=1.0)
-    inertia = FINGER_ARMATURE + gripper.finger_mass
-    damping = gripper.max_force / gripper.max_speed
     finger.add_joint(
         name=joint,
         type=mujoco.mjtJoint.mjJNT_SLIDE,
@@ -135,7 +132,7 @@ def _add_finger(
         # A little beyond closed, so that the stop carries no load when the servo is at zero.
         range=[-0.001, gripper.stroke + 0.001],
         armature=FINGER_ARMATURE,
-        damping=damping,
+        damping=gripper.max_force / gripper.max_speed,
     )
     finger.add_geom(
         name=pad,
@@ -156,7 +153,8 @@ def _add_finger(
         rgba=list(_DARK),
     )
     set_inertia(finger, gripper.finger_mass, (-0.01, -wide, -0.05), (0.01, wide, tall))
-    add_servo(spec, joint, FINGER_FREQUENCY**2 * inertia, (0.0, gripper.stroke), gripper.max_force)
+    gain = gripper.max_force / FULL_FORCE_ERROR
+    add_servo(spec, joint, gain, (0.0, gripper.stroke), gripper.max_force)
 
 
 def add_peg(flange: Any, radius: float, thick: float) -> None:
@@ -183,5 +181,5 @@ def add_peg(flange: Any, radius: float, thick: float) -> None:
         material="matte",
         rgba=[0.25, 0.41, 0.88, 1.0],
     )
-    peg.add_site(name=TIP, pos=[0, 0, PEG_LENGTH], size=[0.002, 0, 0])
+    peg.add_site(name=TIP, pos=[0, 0, PEG_LENGTH], size=[0.002, 0, 0], group=4)
     set_inertia(peg, PEG_MASS, (-radius, -radius, 0.0), (radius, radius, PEG_LENGTH))
