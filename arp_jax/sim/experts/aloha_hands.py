@@ -1,11 +1,10 @@
 """From way-points of ALOHA's hands to joint actions.
 
-In: way-points of the point between the pads, world frame. Out: actions [T, 7] of an arm, by
-inverse kinematics that follows them. It takes the place of the published mocap weld, which
-fails on every MuJoCo since 3.0 (sim.md, section 4). No script and no task is defined here.
+In: way-points of the point between the pads, world frame. Out: actions [T, 7 * arms], by inverse
+kinematics that follows them. It takes the place of the published mocap weld, which fails on every
+MuJoCo since 3.0 (sim.md, section 4). No script and no task is defined here.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ ITERATIONS = 8
 # both are tried, from these wrist angles (rad).
 WRIST_ANGLE = viperx.ARM_JOINTS.index("wrist_angle")
 SEED_WRIST_ANGLES = (-0.3, 0.7)
-SEED_ITERATIONS = 40
+START_ANGLES = np.array(START_JOINTS[: len(viperx.ARM_JOINTS)], np.float32)
 
 
 class Pose(NamedTuple):
@@ -51,61 +50,87 @@ def rolled(angle: float) -> Array:
     return rotations.about(jnp.array([1.0, 0.0, 0.0]), angle)
 
 
-class Hand:
-    """One arm of a compiled scene, seen from the point between its pads.
+class Hands:
+    """The arms of a compiled scene, seen from the points between their pads.
+
+    All arms are alike but for where they stand, so that one chain, the first arm's, serves all:
+    targets are carried over to it, and one compiled program follows both hands.
 
     Args:
         model: a scene of `sim/aloha`.
-        side: "left" or "right".
+        sides: its arms, in the scene's order.
+
+    Attributes:
+        start: where each hand is in the start pose.
     """
 
-    def __init__(self, model: mujoco.MjModel, side: str) -> None:
-        names = [f"{side}/{joint}" for joint in viperx.ARM_JOINTS]
-        self.chain = kinematics.chain_of(model, f"{side}/grasp", names)
-        self.start_angles = np.array(START_JOINTS[: len(names)], np.float32)
+    def __init__(self, model: mujoco.MjModel, sides: Sequence[str]) -> None:
+        joints = [f"{sides[0]}/{joint}" for joint in viperx.ARM_JOINTS]
+        self._chain = kinematics.chain_of(model, f"{sides[0]}/grasp", joints)
+        data = mujoco.MjData(model)
+        for index in range(len(sides)):
+            first = len(START_JOINTS) * index
+            data.qpos[first : first + len(START_JOINTS)] = START_JOINTS
+        mujoco.mj_kinematics(model, data)
+        self.start = [_pose_of(data, f"{side}/grasp") for side in sides]
 
-    @functools.cached_property
-    def start(self) -> Pose:
-        """Where the hand is in the start pose."""
-        pos, quat = kinematics.forward(self.chain, self.start_angles)
-        # Interpolation by components wants the representative next to the level hand.
-        return Pose(pos, jnp.where(quat[0] < 0, -quat, quat))
+        bases = [(data.body(f"{s}/base").xpos, data.body(f"{s}/base").xquat) for s in sides]
+        tips = [model.site(f"{side}/grasp").quat for side in sides]
+        turns = [rotations.multiply(bases[0][1], rotations.conjugate(q)) for _, q in bases]
+        self._turns = jnp.stack(turns)  # [arms, 4], world of an arm to that of the first
+        self._offsets = jnp.stack(
+            [bases[0][0] - rotations.rotate(t, b[0]) for t, b in zip(turns, bases, strict=True)]
+        )
+        self._tips = jnp.stack([rotations.multiply(rotations.conjugate(q), tips[0]) for q in tips])
 
-    def follow(self, way: Sequence[Waypoint], rng: Array, noise: ArrayLike) -> Array:
-        """Joint actions that carry the hand along its way-points.
+    def follow(self, ways: Sequence[Sequence[Waypoint]], rng: Array, noise: ArrayLike) -> Array:
+        """Joint actions that carry the hands along their way-points.
 
         The way to the first of them is straight in joint space: a straight line in space would
         lead through the wrist's singularity (wrist_angle 0), where the forearm turns over.
 
         Args:
-            way: the first one is where the hand starts.
-            rng, noise: a uniform disturbance of the position at every step, half width in m.
+            ways: for each hand; the first way-point is where the hand starts.
+            rng, noise: a uniform disturbance of positions at every step, half width in m; on the
+                way to the first way-point it grows from nothing.
 
         Returns:
-            float32 [STEPS, 7]: angles (rad), gripper (0 ... 1).
+            float32 [STEPS, 7 * arms]: angles (rad) and gripper (0 ... 1) of each arm.
         """
-        track, first = interpolate(way, STEPS), way[1].step
-        goal = self._nearest(track[first])
-        part = jnp.arange(first)[:, None] / first
-        angles = self.start_angles + part * (goal - self.start_angles)
-        pos, quat = jax.vmap(lambda q: kinematics.forward(self.chain, q))(angles)
-        track = track.at[:first, :7].set(jnp.concatenate([pos, quat], -1))
-        track = disturb(track, rng, noise)
-        quat = rotations.normalize(track[:, 3:7])
-        followed = kinematics.track(
-            self.chain, track[:, :3], quat, self.start_angles, iterations=ITERATIONS
-        )
-        return jnp.concatenate([followed, track[:, 7:]], -1)
+        tracks = jnp.stack([interpolate(way, STEPS) for way in ways])  # [arms, T, 8]
+        first = jnp.array([way[1].step for way in ways])
+        steps = jnp.arange(STEPS)
 
-    def _nearest(self, pose: Array) -> Array:
-        """Angles [6] that reach a pose [>= 7] with the least motion from the start pose."""
-        seeds = jnp.tile(self.start_angles, (len(SEED_WRIST_ANGLES), 1))
+        def one(track: Array, first: Array, key: Array, *place: Array) -> Array:
+            # Up to the first way-point the search stays there; its solution is scaled below.
+            goal = track.at[:, :7].set(
+                jnp.where(steps[:, None] < first, track[first], track)[:, :7]
+            )
+            angles = self._search(disturb(goal, key, noise), first, *place)
+            part = jnp.minimum(steps / first, 1.0)[:, None]
+            motion = part * (angles - START_ANGLES)
+            return jnp.concatenate([START_ANGLES + motion, track[:, 7:]], -1)
+
+        keys = jax.random.split(rng, len(ways))
+        actions = jax.vmap(one)(tracks, first, keys, self._turns, self._offsets, self._tips)
+        return jnp.moveaxis(actions, 0, 1).reshape(STEPS, -1)
+
+    def _search(self, track: Array, first: Array, turn: Array, offset: Array, tip: Array) -> Array:
+        """Angles [T, 6] along a track [T, 8], of all seeds those with the least motion at first."""
+        pos = rotations.rotate(turn, track[:, :3]) + offset
+        quat = rotations.normalize(track[:, 3:7])
+        quat = rotations.multiply(rotations.multiply(turn, quat), tip)
+        seeds = jnp.tile(START_ANGLES, (len(SEED_WRIST_ANGLES), 1))
         seeds = seeds.at[:, WRIST_ANGLE].set(jnp.array(SEED_WRIST_ANGLES))
-        quat = rotations.normalize(pose[3:7])
         found = jax.vmap(
-            lambda seed: kinematics.solve(self.chain, pose[:3], quat, seed, SEED_ITERATIONS)
+            lambda seed: kinematics.track(self._chain, pos, quat, seed, iterations=ITERATIONS)
         )(seeds)
-        travel = jnp.max(jnp.abs(found.q - self.start_angles), -1)
-        # A solution that misses the pose is out, whatever its travel.
-        missed = (found.position_error > 1e-3) | (found.rotation_error > 1e-2)
-        return found.q[jnp.argmin(jnp.where(missed, jnp.inf, travel))]
+        travel = jnp.max(jnp.abs(found[:, first] - START_ANGLES), -1)
+        return found[jnp.argmin(travel)]
+
+
+def _pose_of(data: mujoco.MjData, site: str) -> Pose:
+    quat = np.zeros(4)
+    mujoco.mju_mat2Quat(quat, data.site(site).xmat)
+    # Interpolation by components wants the representative next to the level hand.
+    return Pose(np.array(data.site(site).xpos), quat if quat[0] >= 0 else -quat)

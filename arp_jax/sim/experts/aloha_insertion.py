@@ -4,13 +4,13 @@ In: the places of peg and socket. Out: 400 joint actions, planned at the start a
 loop. Each hand grasps its object from above, lifts it, and both move towards the middle.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from arp_jax.sim.aloha.insertion import SIDES
 from arp_jax.sim.aloha.objects import START_HEIGHT
-from arp_jax.sim.experts.aloha_hands import PITCH, STEPS, Hand, Pose, pitched
+from arp_jax.sim.experts.aloha_hands import PITCH, STEPS, Hands, Pose, pitched
 from arp_jax.sim.experts.expert import Expert, open_loop
 from arp_jax.sim.experts.waypoints import Waypoint
 from arp_jax.sim.task import Task
@@ -67,15 +67,11 @@ def waypoints(
 
 def make_expert(task: Task) -> Expert:
     """Plans the whole episode; `noise` disturbs both hands' positions at every step."""
-    model = task.load_model()
-    left, right = Hand(model, "left"), Hand(model, "right")
+    hands = Hands(task.load_model(), SIDES)
+    left, right = hands.start
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
-        peg = jnp.append(initial[:2], START_HEIGHT)
-        socket = jnp.append(initial[2:4], START_HEIGHT)
-        ways = waypoints(left.start, right.start, peg, socket)
-        keys = jax.random.split(rng)
-        arms = zip((left, right), ways, keys, strict=True)
-        return jnp.concatenate([hand.follow(way, key, noise) for hand, way, key in arms], -1)
+        peg, socket = (jnp.append(place, START_HEIGHT) for place in (initial[:2], initial[2:]))
+        return hands.follow(waypoints(left, right, peg, socket), rng, noise)
 
     return open_loop(plan, STEPS)

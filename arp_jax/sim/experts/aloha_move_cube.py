@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from arp_jax.sim.aloha.move_cube import SIDES
 from arp_jax.sim.aloha.objects import START_HEIGHT
-from arp_jax.sim.experts.aloha_hands import PITCH, STEPS, Hand, Pose, pitched
+from arp_jax.sim.experts.aloha_hands import PITCH, STEPS, Hands, Pose, pitched
 from arp_jax.sim.experts.expert import Expert, open_loop
 from arp_jax.sim.experts.waypoints import Waypoint
 from arp_jax.sim.task import Task
@@ -54,10 +55,10 @@ def waypoints(
 
 def make_expert(task: Task) -> Expert:
     """Plans the whole episode; `noise` disturbs the hand's position at every step."""
-    right = Hand(task.load_model(), "right")
+    hands = Hands(task.load_model(), SIDES)
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
-        cube = jnp.append(initial[:2], START_HEIGHT)
-        return right.follow(waypoints(right.start, cube), rng, noise)
+        cube = jnp.append(initial, START_HEIGHT)
+        return hands.follow([waypoints(hands.start[0], cube)], rng, noise)
 
     return open_loop(plan, STEPS)

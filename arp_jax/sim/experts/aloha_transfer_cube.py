@@ -5,13 +5,13 @@ hand grasps the cube from above and carries it to the middle, where the left han
 quarter about its axis, takes it.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from arp_jax.sim.aloha.objects import START_HEIGHT
-from arp_jax.sim.experts.aloha_hands import LEVEL, PITCH, STEPS, Hand, Pose, pitched, rolled
+from arp_jax.sim.aloha.transfer_cube import SIDES
+from arp_jax.sim.experts.aloha_hands import LEVEL, PITCH, STEPS, Hands, Pose, pitched, rolled
 from arp_jax.sim.experts.expert import Expert, open_loop
 from arp_jax.sim.experts.waypoints import Waypoint
 from arp_jax.sim.task import Task
@@ -59,14 +59,11 @@ def waypoints(left: Pose, right: Pose, cube: ArrayLike) -> tuple[list[Waypoint],
 
 def make_expert(task: Task) -> Expert:
     """Plans the whole episode; `noise` disturbs both hands' positions at every step."""
-    model = task.load_model()
-    left, right = Hand(model, "left"), Hand(model, "right")
+    hands = Hands(task.load_model(), SIDES)
+    left, right = hands.start
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
-        cube = jnp.append(initial[:2], START_HEIGHT)
-        ways = waypoints(left.start, right.start, cube)
-        keys = jax.random.split(rng)
-        arms = zip((left, right), ways, keys, strict=True)
-        return jnp.concatenate([hand.follow(way, key, noise) for hand, way, key in arms], -1)
+        cube = jnp.append(initial, START_HEIGHT)
+        return hands.follow(waypoints(left, right, cube), rng, noise)
 
     return open_loop(plan, STEPS)

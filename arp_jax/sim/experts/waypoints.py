@@ -28,8 +28,8 @@ class Waypoint(NamedTuple):
     """
 
     step: int
-    pos: ArrayLike
-    quat: ArrayLike
+    pos: ArrayLike | Sequence[float]
+    quat: ArrayLike | Sequence[float]
     gripper: float
 
 
