@@ -77,7 +77,9 @@ def hold_feature(observation: ObservationSpec, action: ActionSpec) -> str | None
     if not any(action.absolute):
         return None
     for feature in observation.features:
-        if feature.size == action.size and feature.unit == action.unit:
+        # An action's unit leaves the gripper out; a feature's may name it after a comma.
+        unit = feature.unit.split(",")[0] if action.gripper else feature.unit
+        if feature.size == action.size and unit == action.unit:
             return feature.name
     raise ValueError(
         f"no feature says how to hold still: none of {[f.name for f in observation.features]} has "

@@ -108,3 +108,7 @@ def test_hold_feature_has_the_size_and_unit_of_the_action():
         hold_feature(ObservationSpec((wrong_unit,)), action)
     changes = dataclasses.replace(action, absolute=(False, False))
     assert hold_feature(ObservationSpec((wrong_unit,)), changes) is None
+    arm = dataclasses.replace(action, unit="rad", gripper="open=1")
+    state = FeatureSpec("state", arm.dims, "rad, gripper 0..1", "joint")
+    speed = FeatureSpec("velocity", arm.dims, "rad/s, gripper 1/s", "joint")
+    assert hold_feature(ObservationSpec((speed, state)), arm) == "state"
