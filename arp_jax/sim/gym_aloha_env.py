@@ -7,6 +7,7 @@ positions, so that a policy sees the same numbers in both. Of the three 480 x 64
 gym-aloha draws at each step, only those that are asked for are drawn.
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -128,8 +129,11 @@ class GymAloha:
 def _make(task: str) -> tuple[Any, list[Any]]:
     """gym-aloha's dm_control environment without its pictures, and where it looks for objects."""
     try:
-        from gym_aloha.env import AlohaEnv
-        from gym_aloha.tasks.sim import BOX_POSE
+        with warnings.catch_warnings():
+            # dm_control tries a window first, and complains that a server has no screen.
+            warnings.simplefilter("ignore")
+            from gym_aloha.env import AlohaEnv
+            from gym_aloha.tasks.sim import BOX_POSE
     except ImportError as error:
         raise ImportError(
             "gym-aloha is not installed; it pins an old MuJoCo, so: pip install --no-deps "
