@@ -134,10 +134,12 @@ def prepare_in_run(folder: Path, make_builder: Callable[[], Any]) -> Path:
     for leftover in folder.glob(f"{builder.name}/*incomplete*"):
         shutil.rmtree(leftover, ignore_errors=True)
     # TFDS announces a download that does not take place, and makes a folder for it.
-    with contextlib.redirect_stdout(io.StringIO()):
-        prepare(builder, builder.arguments)
-    if not keep:
-        shutil.rmtree(downloads, ignore_errors=True)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            prepare(builder, builder.arguments)
+    finally:
+        if not keep:
+            shutil.rmtree(downloads, ignore_errors=True)
     return Path(builder.data_dir)
 
 

@@ -26,8 +26,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# The native engine is C on the CPU; a GPU would be held for small programs. Set JAX_PLATFORMS to
-# choose otherwise.
+# The native engine is C on the CPU; a GPU would be held for small programs only.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
@@ -386,15 +385,15 @@ def run_command(flags: argparse.Namespace) -> None:
         image_format=flags.image_format,
     )
     record = record_rlds if flags.format == "rlds" else record_act
-    folder = record(recording, flags.out)
-    print(describe(folder))
+    print(describe(record(recording, flags.out)))
     print(f"time      {time.perf_counter() - begin:.1f} s")
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status (2 for wrong usage, in one line)."""
     flags = parse(argv)
-    return exit_status(lambda: run_command(flags), flags.traceback, (ValueError, ImportError))
+    wrong_usage = (ValueError, ImportError, RuntimeError)  # RuntimeError: no OpenGL
+    return exit_status(lambda: run_command(flags), flags.traceback, wrong_usage)
 
 
 if __name__ == "__main__":

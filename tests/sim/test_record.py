@@ -109,7 +109,7 @@ def test_the_velocity_of_a_feature_is_its_time_derivative():
     assert np.abs(step - (velocity[1:, 0] + velocity[:-1, 0]) / 2)[3:].max() < 0.05
 
 
-def test_a_hopeless_expert_is_reported():
+def test_a_hopeless_expert_is_reported(monkeypatch, tmp_path, capsys):
     lazy = dataclasses.replace(
         tiny_expert.make_expert(tasks.make_task("tiny")),
         act=lambda memory, observation, readings: (0.0 * memory[0][:20], memory),
@@ -117,6 +117,10 @@ def test_a_hopeless_expert_is_reported():
     runner = ExpertRunner(tasks.make_task("tiny"), lazy, CONFIG)
     with pytest.raises(ValueError, match="0 of 32 tries of the expert succeeded, 2 episodes were"):
         list(recorded_episodes(runner, 2, False, Tally()))
+    monkeypatch.setattr(tasks, "make_expert", lambda name: lazy)
+    assert command(tmp_path, "-n", 2) == 2
+    assert "0 of 32 tries of the expert succeeded" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.glob("tiny/1.0.0"))
 
 
 def test_the_command_writes_rlds(tmp_path, capsys):
