@@ -9,6 +9,7 @@ three planar joints at its centre of gravity. No arm, no task.
 import jax.numpy as jnp
 import mujoco
 from jax import Array
+from jax.typing import ArrayLike
 
 from arp_jax.sim.push_t import geometry
 from arp_jax.sim.scene import add_pair
@@ -32,15 +33,17 @@ _GOAL_COLOR, _BLOCK_COLOR, _WALL_COLOR = (
 _MIDDLE = geometry.WORLD_SIZE / 2
 
 
-def to_world(px: Array) -> Array:
+def to_world(px: ArrayLike) -> Array:
     """Board points [..., 2] px -> x, y [..., 2] m."""
+    px = jnp.asarray(px)
     forward = (_MIDDLE - px[..., 1]) * SCALE + CENTER[0]
     left = (_MIDDLE - px[..., 0]) * SCALE + CENTER[1]
     return jnp.stack([forward, left], -1)
 
 
-def to_px(world: Array) -> Array:
+def to_px(world: ArrayLike) -> Array:
     """x, y [..., 2] m -> board points [..., 2] px; inverse of `to_world`."""
+    world = jnp.asarray(world)
     right = _MIDDLE - (world[..., 1] - CENTER[1]) / SCALE
     downwards = _MIDDLE - (world[..., 0] - CENTER[0]) / SCALE
     return jnp.stack([right, downwards], -1)

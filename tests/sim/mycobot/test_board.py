@@ -15,7 +15,7 @@ from arp_jax.sim.push_t import dynamics, geometry
 def test_maps_are_inverse_and_have_the_right_orientation():
     rng = np.random.default_rng(0)
     px = rng.uniform(0, 512, (20, 2)).astype(np.float32)
-    np.testing.assert_allclose(board.to_px(board.to_world(px)), px, atol=1e-3)
+    np.testing.assert_allclose(np.asarray(board.to_px(board.to_world(px))), px, atol=1e-3)
     middle, right, low = np.asarray(board.to_world(np.array([[256, 256], [300, 256], [256, 300]])))
     np.testing.assert_allclose(middle, board.CENTER, atol=1e-7)
     np.testing.assert_allclose(right - middle, [0, -44 * board.SCALE], atol=1e-6)

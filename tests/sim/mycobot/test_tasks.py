@@ -189,7 +189,7 @@ def test_push_t_succeeds_at_the_goal():
     task, start_of, _, judge = programs("mycobot_push_t")
     for turn, success in ((0.0, True), (0.2, False)):
         x, y, angle = geometry.GOAL_POSE
-        initial = initial_from_pose([450.0, 60.0], [x, y, angle + turn])
+        initial = initial_from_pose(np.array([450.0, 60.0]), np.array([x, y, angle + turn]))
         start = start_of(jnp.asarray(initial, jnp.float32))
         outcome = judge(readings_at(task, np.asarray(start.qpos)), {})
         assert bool(outcome.success) == success
