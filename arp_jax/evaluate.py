@@ -220,6 +220,8 @@ def write_films(
     evaluation: Evaluation, count: int, out: Path
 ) -> tuple[Path | None, Sequence[Failures]]:
     """OUT/episodes.mp4 and pictures of failures; without OpenGL the report has no pictures."""
+    for name in ("episodes.mp4", "failures.mp4", "failures.png"):
+        (out / name).unlink(missing_ok=True)  # of an earlier evaluation
     if evaluation.arena.render is None or not count:
         return None, ()
     films = Films(evaluation.arena, evaluation.results, out)
