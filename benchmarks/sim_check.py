@@ -4,7 +4,8 @@ Prints a row a task and engine: seconds to compile, environment steps per second
 of environments, the expert's success (native engine, with its Wilson 95 % interval), and how far
 the engine ends up from the native one when both replay the same expert actions: the largest
 displacement of any free body over the first 50 control steps, the one at the end of the episode,
-and whether the same episodes succeed. One step is one control step; its physics steps are printed. Examples:
+and whether the same episodes succeed. One step is one control step; its physics steps are printed.
+Examples:
 
     python benchmarks/sim_check.py                                     # everything, an hour
     python benchmarks/sim_check.py --tasks transfer_cube,insertion --engines native --json out.json

@@ -114,8 +114,8 @@ def expert_line(rows: Sequence[Mapping[str, Any]]) -> str:
         text = f"`{row['engine']}`: {rates[fastest]:,.0f} control steps/s ({fastest} environments)"
         if row["deviation_mm"] is not None:
             text += (
-                f", at most {row['deviation_mm']:.1f} mm from native at the end of an expert's replay, "
-                f"{100 * row['same_success']:.0f} % of the episodes end alike"
+                f", at most {row['deviation_mm']:.1f} mm from native at the end of an expert's "
+                f"replay, {100 * row['same_success']:.0f} % of the episodes end alike"
             )
         parts.append(text + ".")
     return " ".join(parts) if parts else "Not measured."

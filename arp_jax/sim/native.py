@@ -6,6 +6,7 @@ host: the caller steps it once a control step and asks a jitted policy once a ch
 functions run jitted on the CPU, the same code as in MJX.
 """
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -63,8 +64,11 @@ class NativeEnv:
             from arp_jax.sim.raycast import make_ray_caster
 
             draw = make_ray_caster(task.load_model(), cameras)
+        model = copy.copy(task.load_model())
+        # A simulation that diverges must be seen to, not start again from its reference pose.
+        model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         # A persistent batch goes on from the positions that it computed for the readings.
-        self._batch = Batch(task.load_model(), envs, threads, persistent=True)
+        self._batch = Batch(model, envs, threads, persistent=True)
         self._fields = shared.read_fields(task, bool(cameras))
         self._outputs = {name: self._batch.bind(name) for name in self._fields}
         self._begin, self._control, self._finish = _programs(

@@ -35,8 +35,6 @@ def new_scene(
     spec.option.ls_iterations = ls_iterations
     # MJX has no implicit damping in Euler steps; without it the engines agree.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
-    # A simulation that diverges must be seen to, not start again from its reference pose.
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
     getattr(spec.visual, "global").offwidth, getattr(spec.visual, "global").offheight = 1280, 960
     spec.worldbody.add_light(pos=[0, 0, 3], dir=[0, 0, -1], castshadow=False)
