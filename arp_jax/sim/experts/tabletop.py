@@ -130,7 +130,7 @@ def _put_item_in_drawer(initial: Array, key: Array, noise: Array) -> Array:
     handle_x, handle_y, handle_z = drawer.HANDLE
     height = arm.TABLE_TOP + handle_z
     # The fingers close along the drawer's way.
-    turn = cabinet[2] - QUARTER
+    turn = cabinet[2] + QUARTER
     shut = _in_frame(cabinet, handle_x, handle_y)
     pulled = _in_frame(cabinet, handle_x - drawer.PULL, handle_y)
     frames = [

@@ -80,10 +80,10 @@ def new_tabletop() -> mujoco.MjSpec:
     )
     add_box(world, "table", (0.1, 0.0, TABLE_TOP - 0.02), (0.6, 0.65, 0.02), _WOOD)
     _add_arm(spec)
-    focus = (0.15, 0.0, TABLE_TOP + 0.05)
-    scene.add_camera_looking_at(world, "front", (1.15, 0.0, 1.5), focus, 45.0)
+    focus = (0.12, 0.0, TABLE_TOP + 0.12)
+    scene.add_camera_looking_at(world, "front", (1.2, 0.0, 1.5), focus, 50.0)
     for name, side in (("left_shoulder", 1.0), ("right_shoulder", -1.0)):
-        scene.add_camera_looking_at(world, name, (-0.25, 0.75 * side, 1.55), focus, 45.0)
+        scene.add_camera_looking_at(world, name, (-0.25, 0.75 * side, 1.6), focus, 50.0)
     return spec
 
 

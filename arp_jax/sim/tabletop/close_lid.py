@@ -50,7 +50,7 @@ def load_model() -> mujoco.MjModel:
     """The scene with two boxes; only lids can be touched."""
     spec = arm.new_tabletop()
     for name in BOXES:
-        box = things.add_fixture(spec, name)
+        box = things.add_fixture(spec, name, has_joints=True)
         for side, (x, y), (half_x, half_y) in _WALLS:
             half = (half_x, half_y, HEIGHT / 2)
             arm.add_box(box, f"{name}_{side}", (x, y, HEIGHT / 2), half)
@@ -73,7 +73,8 @@ def _draw(key: Array) -> dict[str, Array]:
 
 
 def _start(initial: Array) -> Start:
-    poses, colors = {}, {}
+    poses: dict[str, Array] = {}
+    colors: dict[str, Array] = {}
     rows = zip(
         BOXES,
         LAYOUT.poses(initial, "boxes"),
@@ -84,7 +85,7 @@ def _start(initial: Array) -> Start:
         poses[name] = things.at_height(pose, arm.TABLE_TOP)
         colors |= {f"{name}_{side}": color for side, *_ in _WALLS} | {lid(name): color}
     joints = {lid(name): OPEN for name in BOXES}
-    return things.compose_start(load_model(), poses, joints, colors)
+    return things.compose_start(load_model(), poses, colors, joints)
 
 
 def _reward(readings: Readings, progress: Array) -> Array:

@@ -8,6 +8,7 @@ of reach ends at the nearest one that is found. No obstacle is avoided: key fram
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -27,6 +28,8 @@ RATE_HZ = 1.0 / (ROWS * SUBSTEPS * arm.TIMESTEP)
 # Poses on the line that are solved for; joints are interpolated between them.
 _KNOTS = 8
 _ITERATIONS = 8
+# More than the default: the arm is often stretched, where small damping makes big jumps.
+_DAMPING = 5e-3
 
 # Order and meaning as in RLBench and as `policies.rlbench_config.ACTION_DIMS` begins.
 ACTION_SPEC = ActionSpec(
@@ -110,5 +113,20 @@ def _joint_path(chain: Chain, start: Array, position: Array, quat: Array) -> Arr
     share = jnp.arange(1, _KNOTS + 1) / _KNOTS
     positions = first_position + share[:, None] * (position - first_position)
     quats = rotations.multiply(rotations.about(axis, share * angle), first_quat)
-    path = kinematics.track(chain, positions, quats, start, iterations=_ITERATIONS)
+
+    def follow(q: Array, pose: tuple[Array, Array]) -> tuple[Array, Array]:
+        found = kinematics.solve(chain, *pose, q, _ITERATIONS, _DAMPING)
+        # Out of reach, iterations may jump about: then rather stay where the line left off.
+        better = _badness(chain, found.q, *pose) < _badness(chain, q, *pose)
+        q = jnp.where(better, found.q, q)
+        return q, q
+
+    path = jax.lax.scan(follow, start, (positions, quats))[1]
     return jnp.concatenate([start[None], path])
+
+
+def _badness(chain: Chain, q: Array, position: Array, quat: Array) -> Array:
+    """How far the tool is from a pose, []: m, with 0.2 m for a radian."""
+    tool, now = kinematics.forward(chain, q)
+    turn = rotations.to_vector(rotations.multiply(quat, rotations.conjugate(now)))
+    return jnp.linalg.norm(tool - position) + 0.2 * jnp.linalg.norm(turn)

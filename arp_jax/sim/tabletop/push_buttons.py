@@ -47,7 +47,7 @@ def load_model() -> mujoco.MjModel:
     """The scene with four buttons; caps slide down against a spring."""
     spec = arm.new_tabletop()
     for name in BUTTONS:
-        button = things.add_fixture(spec, name)
+        button = things.add_fixture(spec, name, has_joints=True)
         arm.add_box(button, name, (0.0, 0.0, BASE_HALF[2]), BASE_HALF, (0.35, 0.35, 0.37, 1.0))
         body = button.add_body(name=cap(name), pos=[0, 0, CAP_HEIGHT], gravcomp=1)
         body.add_joint(

@@ -70,7 +70,7 @@ _COLORED = ("drawer_front", "cabinet_left", "cabinet_right", "cabinet_back", "ca
 def load_model() -> mujoco.MjModel:
     """The scene with the cabinet and two blocks."""
     spec = arm.new_tabletop()
-    cabinet = things.add_fixture(spec, CABINET)
+    cabinet = things.add_fixture(spec, CABINET, has_joints=True)
     for name, pos, half in _CABINET_BOXES:
         arm.add_box(cabinet, name, pos, half)
     drawer = cabinet.add_body(name=DRAWER, gravcomp=1)

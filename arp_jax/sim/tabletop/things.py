@@ -1,8 +1,9 @@
 """Things on the table: blocks that can be grasped, fixtures that stand still, what may touch what.
 
 In: an `MjSpec` of `arm.new_tabletop`. Out: bodies added to it; a `Start` that puts them somewhere
-in given colors; and whether two boxes touch. A fixture is a mocap body: it can be placed anew in
-every episode without being able to move, and its children may have joints. No task.
+in given colors; and whether two boxes touch. Fixtures are placed anew in every episode but cannot
+move: mocap bodies, or, if parts of them move, bodies whose pose in the model is the episode's (MJX
+does not carry joints along with mocap bodies). No task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,9 +41,12 @@ def add_loose_box(
         scene.add_pair(spec, other, name)
 
 
-def add_fixture(spec: mujoco.MjSpec, name: str) -> Any:
-    """A body without geoms that `compose_start` places; returns it."""
-    return spec.worldbody.add_body(name=name, mocap=True)
+def add_fixture(spec: mujoco.MjSpec, name: str, has_joints: bool = False) -> Any:
+    """A body without geoms that `compose_start` places; returns it.
+
+    `has_joints` tells whether jointed bodies will be added to it.
+    """
+    return spec.worldbody.add_body(name=name, mocap=not has_joints)
 
 
 def let_touch(spec: mujoco.MjSpec, first: Sequence[str], second: Sequence[str]) -> None:
@@ -55,20 +59,21 @@ def let_touch(spec: mujoco.MjSpec, first: Sequence[str], second: Sequence[str]) 
 def compose_start(
     model: mujoco.MjModel,
     poses: Mapping[str, Array],
-    joints: Mapping[str, Array | float] | None = None,
-    colors: Mapping[str, Array] | None = None,
+    colors: Mapping[str, Array],
+    joints: Mapping[str, float] | None = None,
 ) -> Start:
     """The start of an episode: the arm at home, things where they are told to be.
 
     Args:
         model: of the task.
         poses: name of a loose or fixed body -> x, y, z (m), yaw (rad), [4]. All must be given.
-        joints: name of a hinge or slide -> position, rad or m; others are at zero.
         colors: name of a geom -> rgba [4]; others keep their own.
+        joints: name of a hinge or slide -> position, rad or m; others are at zero.
     """
     qpos = jnp.asarray(model.qpos0, jnp.float32)
     qpos = qpos.at[:9].set(jnp.array([*arm.HOME, arm.FINGER_OPEN, arm.FINGER_OPEN]))
     mocap_pos, mocap_quat = jnp.zeros((model.nmocap, 3)), jnp.zeros((model.nmocap, 4))
+    body_pos, body_quat = (jnp.asarray(x, jnp.float32) for x in (model.body_pos, model.body_quat))
     for name, pose in poses.items():
         body = model.body(name)
         quat = rotations.about(jnp.array([0.0, 0.0, 1.0]), pose[3])
@@ -76,19 +81,27 @@ def compose_start(
         if mocap >= 0:
             mocap_pos = mocap_pos.at[mocap].set(pose[:3])
             mocap_quat = mocap_quat.at[mocap].set(quat)
-        else:
+        elif not _is_placed_in_model(model, name):
             first = int(model.jnt_qposadr[body.jntadr[0]])
             qpos = qpos.at[first : first + 7].set(jnp.concatenate([pose[:3], quat]))
+        else:
+            body_pos = body_pos.at[body.id].set(pose[:3])
+            body_quat = body_quat.at[body.id].set(quat)
     for name, position in (joints or {}).items():
         qpos = qpos.at[int(model.joint(name).qposadr[0])].set(position)
-    fields = {}
-    if colors:
-        ids = jnp.array([model.geom(name).id for name in colors])
-        own = jnp.asarray(model.geom_rgba, jnp.float32)
-        fields["geom_rgba"] = own.at[ids].set(jnp.stack(list(colors.values())))
+    ids = jnp.array([model.geom(name).id for name in colors])
+    rgba = jnp.asarray(model.geom_rgba, jnp.float32).at[ids].set(jnp.stack([*colors.values()]))
+    fields = {"geom_rgba": rgba}
+    if any(_is_placed_in_model(model, name) for name in poses):
+        fields |= {"body_pos": body_pos, "body_quat": body_quat}
     if not model.nmocap:
         return Start(qpos=qpos, fields=fields)
     return Start(qpos=qpos, mocap_pos=mocap_pos, mocap_quat=mocap_quat, fields=fields)
+
+
+def _is_placed_in_model(model: mujoco.MjModel, name: str) -> bool:
+    body = model.body(name)
+    return int(body.mocapid[0]) < 0 and int(body.jntnum[0]) == 0
 
 
 def at_height(pose: Array, height: float | Array) -> Array:
