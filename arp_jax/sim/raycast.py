@@ -2,8 +2,8 @@
 
 In: `readings` (xpos, xquat) of one environment and an episode's model fields. Out: per camera uint8
 RGB and, if asked for, depth in metres. It draws what MuJoCo's renderer draws without shadows,
-textures, reflections and smoothed edges; on a CPU that renderer (`render.py`) is faster, this one
-is for accelerators. Meshes and height fields are not drawn: a visible one is an error.
+textures, reflections and smoothed edges; about as fast on a CPU, needs no OpenGL and runs inside a
+compiled program. Meshes and height fields are not drawn: a visible one is an error.
 """
 
 import dataclasses

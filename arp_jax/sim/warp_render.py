@@ -6,6 +6,7 @@ number of environments is fixed when the renderer is made, and it is called on t
 vmap around it. Each renderer keeps its buffers until the process ends: make few.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -91,6 +92,9 @@ def make_warp_renderer(
         enabled_geom_groups=list(VISIBLE_GROUPS),
     )
     _LIVING.append(context)
+    # Warp refuses some physics options, which no picture depends on.
+    model = copy.copy(model)
+    model.opt.disableflags = 0
     with jax.ensure_compile_time_eval():
         device_model = mjx.put_model(model, impl="warp")
         # vmap knows which of Warp's arrays all worlds share.

@@ -62,11 +62,11 @@ def test_pictures_are_those_of_mujocos_renderer(scene, pictures, name):
         rgb, depth = renderer.render(data.qpos, name, depth=True)
     error = np.abs(pictures[f"{name}_depth"] - depth)
     assert np.median(error) < 1e-5
-    assert (error > 2e-3).mean() < 0.04  # MuJoCo's round shapes are polyhedra
+    assert (error > 2e-3).mean() < 0.01  # MuJoCo's round shapes are polyhedra
     difference = np.abs(pictures[name].astype(int) - rgb.astype(int))
-    assert difference.mean() < 4.0
+    assert difference.mean() < 3.5
     assert np.median(difference) <= 1
-    assert (difference.max(-1) > 24).mean() < 0.07  # edges, which MuJoCo smooths
+    assert (difference.max(-1) > 24).mean() < 0.03  # edges, which MuJoCo smooths
 
 
 def test_every_shape_is_seen(pictures):

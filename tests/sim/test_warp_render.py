@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -25,6 +26,7 @@ def test_without_warp_the_error_names_the_extra():
 @pytest.mark.skipif(not warp_is_installed(), reason="needs the extra arp_jax[warp]")
 def test_pictures_are_the_ray_casters():
     model, data = primitive_scene.load()
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # Warp's physics refuses it
     readings = primitive_scene.readings(data)
     many = jax.tree.map(lambda x: jnp.stack([x] * WORLDS), readings)
     many["xpos"] = many["xpos"].at[2, model.body("block").id, 0].add(0.1)
