@@ -71,7 +71,7 @@ def make_expert(task: Task) -> Expert:
     left, right = hands.start
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
-        peg, socket = (jnp.append(place, START_HEIGHT) for place in (initial[:2], initial[2:]))
+        peg, socket = (jnp.append(place, START_HEIGHT) for place in (initial[:2], initial[2:4]))
         return hands.follow(waypoints(left, right, peg, socket), rng, noise)
 
     return open_loop(plan, STEPS)

@@ -58,7 +58,7 @@ def make_expert(task: Task) -> Expert:
     hands = Hands(task.load_model(), SIDES)
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
-        cube = jnp.append(initial, START_HEIGHT)
+        cube = jnp.append(initial[:2], START_HEIGHT)
         return hands.follow([waypoints(hands.start[0], cube)], rng, noise)
 
     return open_loop(plan, STEPS)

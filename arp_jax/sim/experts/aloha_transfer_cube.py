@@ -63,7 +63,7 @@ def make_expert(task: Task) -> Expert:
     left, right = hands.start
 
     def plan(initial: Array, rng: Array, noise: Array) -> Array:
-        cube = jnp.append(initial, START_HEIGHT)
+        cube = jnp.append(initial[:2], START_HEIGHT)
         return hands.follow(waypoints(left, right, cube), rng, noise)
 
     return open_loop(plan, STEPS)
