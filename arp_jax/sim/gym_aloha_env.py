@@ -75,6 +75,7 @@ class GymAloha:
         self._data = mujoco.MjData(self._model)
         self._observe_features = jax.jit(self._features)
         self._initial = np.zeros(0, np.float32)
+        self._last: dict[str, np.ndarray] = {}
 
     def reset(self, seed: int) -> dict[str, np.ndarray]:
         """Starts the episode that gym-aloha's `reset(seed=seed)` starts."""
@@ -86,7 +87,8 @@ class GymAloha:
         objects = np.array(self._task.start(jnp.asarray(initial)).qpos, np.float64)[16:]
         self._box_pose[0] = objects
         self._control.reset()
-        return self._observe()
+        self._last = self._observe()
+        return self._last
 
     def step(
         self, action: np.ndarray
@@ -94,11 +96,20 @@ class GymAloha:
         """Executes one action [14] (0.02 s).
 
         Returns:
-            observation, reward 0..4, done = reward 4, and {"reward"}. The time limit is the
-            caller's.
+            observation, reward 0..4, done, and {"reward", "success", "diverged"}. Done is reward 4,
+            or physics that dm_control gives up (wild actions do that): then the observation is the
+            last good one. The time limit is the caller's.
         """
-        reward = float(self._control.step(np.asarray(action, np.float64)).reward)
-        return self._observe(), reward, reward == FULL_REWARD, {"reward": reward}
+        from dm_control.rl.control import PhysicsError
+
+        try:
+            reward, diverged = float(self._control.step(np.asarray(action, np.float64)).reward), 0.0
+            self._last = self._observe()
+        except PhysicsError:
+            reward, diverged = 0.0, 1.0
+        solved = reward == FULL_REWARD
+        metrics = {"reward": reward, "success": float(solved), "diverged": diverged}
+        return self._last, reward, solved or diverged > 0, metrics
 
     def close(self) -> None:
         """Frees what the environment holds."""

@@ -54,7 +54,8 @@ def test_features_and_specs_are_those_of_our_twin(name, task):
     for action in wave(task, 25):
         found, reward, done, metrics = env.step(action)
         state = twin.step(np.float32(action)[None])
-        assert (reward, done, metrics) == (0.0, False, {"reward": 0.0})
+        assert (reward, done) == (0.0, False)
+        assert metrics == {"reward": 0.0, "success": 0.0, "diverged": 0.0}
     assert np.abs(found["state"] - state.observation["state"][0]).max() < 0.03
     for feature in ours.observation_spec.features:
         if feature.name.endswith("_pose"):
@@ -65,6 +66,21 @@ def test_features_and_specs_are_those_of_our_twin(name, task):
     np.testing.assert_allclose(found["state"], own, atol=1e-6)
     moved = np.abs(found["state"] - wave(task, 25)[-1]).max()
     assert moved < 0.2
+
+
+def test_physics_that_blow_up_end_the_episode():
+    pytest.importorskip("gym_aloha", reason="gym-aloha is not installed")
+    env = make_host_environment("gym_aloha/AlohaTransferCube-v0", ["state"])
+    first = env.reset(0)
+    env._control.physics.data.qvel[3] = np.nan
+    observation, reward, done, metrics = env.step(wave("transfer_cube", 1)[0])
+    np.testing.assert_array_equal(observation["state"], first["state"])
+    assert (reward, done) == (0.0, True)
+    assert metrics == {"reward": 0.0, "success": 0.0, "diverged": 1.0}
+    env.reset(1)  # and the next one begins afresh
+    observation, _, done, _ = env.step(wave("transfer_cube", 1)[0])
+    assert not done
+    assert np.isfinite(observation["state"]).all()
 
 
 @pytest.mark.slow
