@@ -15,6 +15,9 @@ SIZE = 64
 BOUNDS = (-0.4, -0.4, 0.05, 0.4, 0.4, 0.6)
 POINTS = 2000
 
+fuse = jax.jit(fuse_views, static_argnames=("bounds", "size", "origin"))
+choose = jax.jit(evenly_among, static_argnames="size")
+
 
 @pytest.fixture(scope="module")
 def views():
@@ -32,7 +35,7 @@ def views():
 
 
 def test_points_of_the_ball_lie_on_the_ball(views):
-    cloud, present = fuse_views(*views, BOUNDS, POINTS)
+    cloud, present = fuse(*views, BOUNDS, POINTS)
     assert cloud.shape == (POINTS, 6)
     cloud = np.asarray(cloud)[np.asarray(present)]
     red, green, blue = cloud[:, 3:].T
@@ -45,7 +48,7 @@ def test_points_of_the_ball_lie_on_the_ball(views):
 
 
 def test_only_the_workspace_is_kept_and_absent_points_are_nan(views):
-    cloud, present = fuse_views(*views, BOUNDS, 2 * SIZE * SIZE)
+    cloud, present = fuse(*views, BOUNDS, 2 * SIZE * SIZE)
     cloud, present = np.asarray(cloud), np.asarray(present)
     assert 0 < present.sum() < len(present)
     points = cloud[present, :3]
@@ -59,16 +62,18 @@ def test_only_the_workspace_is_kept_and_absent_points_are_nan(views):
 
 def test_origin_moves_the_cloud_into_the_workspaces_frame(views):
     everything = (-5, -5, 0.05, 5, 5, 5)
-    cloud, present = fuse_views(*views, everything, 500)
-    moved, _ = fuse_views(*views, (-6, -5, 0.05, 4, 5, 5), 500, origin=(1.0, 0.0, 0.0))
+    cloud, present = fuse(*views, everything, 500)
+    moved, _ = fuse(*views, (-6, -5, 0.05, 4, 5, 5), 500, origin=(1.0, 0.0, 0.0))
     assert present.all()
     np.testing.assert_allclose(moved[:, 0], cloud[:, 0] - 1.0, atol=1e-5)
 
 
 def test_orthographic_views_take_the_cloud(views):
-    cloud, present = jax.jit(lambda p: fuse_views(p, views[1], BOUNDS, POINTS))(views[0])
+    cloud, present = fuse(*views, BOUNDS, POINTS)
     center, scale = jnp.array([0.0, 0.0, 0.325]), 2 / 0.8
-    seen = render_views((cloud[:, :3] - center) * scale, cloud[:, 3:], present, 32)
+    seen = jax.jit(render_views, static_argnums=3)(
+        (cloud[:, :3] - center) * scale, cloud[:, 3:], present, 32
+    )
     assert np.isfinite(seen).all()
     covered = np.asarray(seen[..., 3:6].max(-1) > 0).sum((1, 2))
     assert (covered > 30).all()
@@ -77,18 +82,18 @@ def test_orthographic_views_take_the_cloud(views):
 def test_a_missing_or_wrong_picture_is_named(views):
     pictures, cameras = views
     with pytest.raises(ValueError, match=r"pictures\['side_depth'\]: expected .* found nothing"):
-        fuse_views({k: v for k, v in pictures.items() if k != "side_depth"}, cameras, BOUNDS, 10)
+        fuse({k: v for k, v in pictures.items() if k != "side_depth"}, cameras, BOUNDS, 10)
     with pytest.raises(ValueError, match=r"pictures\['front'\]: expected shape"):
-        fuse_views({**pictures, "front": pictures["front"][:5]}, cameras, BOUNDS, 10)
+        fuse({**pictures, "front": pictures["front"][:5]}, cameras, BOUNDS, 10)
     with pytest.raises(ValueError, match="three minima below three maxima"):
-        fuse_views(pictures, cameras, (0, 0, 0, 1, 1, -1), 10)
+        fuse(pictures, cameras, (0, 0, 0, 1, 1, -1), 10)
 
 
 @pytest.mark.parametrize(("total", "wanted", "size"), [(50, 50, 10), (1000, 700, 64), (40, 5, 8)])
 def test_selection_is_even_ordered_and_without_repeats(total, wanted, size):
     mask = np.zeros(total, bool)
     mask[np.random.default_rng(0).permutation(total)[:wanted]] = True
-    index, present = (np.asarray(x) for x in evenly_among(jnp.asarray(mask), size))
+    index, present = (np.asarray(x) for x in choose(jnp.asarray(mask), size))
     kept = index[present]
     assert len(kept) == min(wanted, size)
     assert mask[kept].all()
@@ -99,5 +104,5 @@ def test_selection_is_even_ordered_and_without_repeats(total, wanted, size):
 
 
 def test_no_wanted_element_gives_none():
-    _, present = evenly_among(jnp.zeros(20, bool), 4)
+    _, present = choose(jnp.zeros(20, bool), 4)
     assert not present.any()
