@@ -19,6 +19,7 @@ from arp_jax.sim import physics as shared
 from arp_jax.sim.env import State
 from arp_jax.sim.physics import Physics
 from arp_jax.sim.randomize import FieldRange
+from arp_jax.sim.raycast import make_ray_caster
 from arp_jax.sim.task import Task
 from arp_jax.specs import ActionSpec, ObservationSpec
 
@@ -35,16 +36,25 @@ def _put(task: Task, impl: str, worlds: int) -> tuple[mjx.Model, mjx.Data]:
         if impl == "jax":
             return model, mjx.make_data(model, impl=impl)
         room = {"naconmax": WARP_CONTACTS * worlds, "njmax": WARP_ROWS}
+        model = _without_iteration_warnings(model)
         return model, mjx.make_data(task.load_model(), impl=impl, **room)
+
+
+def _without_iteration_warnings(model: mjx.Model) -> mjx.Model:
+    """Warp prints a line whenever the solver stops at its limit, which these scenes intend.
+
+    Warnings of contacts or rows that do not fit remain.
+    """
+    from mujoco.mjx.third_party.mujoco_warp import OverflowType
+
+    keep = int(OverflowType.ALL) & ~int(OverflowType.ITERATIONS | OverflowType.LS_ITERATIONS)
+    options = model.opt._impl.replace(warn_overflow=keep)
+    return model.replace(opt=model.opt.replace(_impl=options))
 
 
 @functools.cache
 def _draw(task: Task, spec: ObservationSpec) -> shared.Draw | None:
-    if not spec.cameras:
-        return None
-    from arp_jax.sim.raycast import make_ray_caster
-
-    return make_ray_caster(task.load_model(), spec.cameras)
+    return make_ray_caster(task.load_model(), spec.cameras) if spec.cameras else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +184,9 @@ class MjxEnv:
 
 def _check_warp() -> None:
     try:
-        import warp  # noqa: F401
+        import warp
     except ImportError as error:
         raise ImportError(
             "engine 'mjx-warp' needs NVIDIA Warp: pip install 'arp_jax[warp]'"
         ) from error
+    warp.config.quiet = True  # it prints a line for each kernel that it compiles

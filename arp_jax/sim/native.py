@@ -21,6 +21,7 @@ from arp_jax.sim import physics as shared
 from arp_jax.sim.env import State
 from arp_jax.sim.physics import Physics
 from arp_jax.sim.randomize import FieldRange
+from arp_jax.sim.raycast import make_ray_caster
 from arp_jax.sim.task import Start, Task
 from arp_jax.specs import ActionSpec, ObservationSpec
 
@@ -61,8 +62,6 @@ class NativeEnv:
         self.observation_spec = shared.select_observations(task, observations)
         cameras = self.observation_spec.cameras
         if cameras and draw is None:
-            from arp_jax.sim.raycast import make_ray_caster
-
             draw = make_ray_caster(task.load_model(), cameras)
         model = copy.copy(task.load_model())
         # A simulation that diverges must be seen to, not start again from its reference pose.

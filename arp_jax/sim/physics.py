@@ -14,13 +14,12 @@ from flax import struct
 from jax import Array
 
 from arp_jax.sim import randomize
+from arp_jax.sim.body_frames import POSE_READINGS
 from arp_jax.sim.env import State
 from arp_jax.sim.randomize import FieldRange
 from arp_jax.sim.task import Memory, Readings, Start, Task
 from arp_jax.specs import ObservationSpec
 
-# Position-stage readings of one camera frame, besides what the task reads itself.
-CAMERA_FIELDS = ("xpos", "xquat", "geom_xpos", "geom_xmat")
 # (readings, episode's model fields) -> {camera: uint8 [h, w, 3]}.
 Draw = Callable[[Readings, dict[str, Array]], dict[str, Array]]
 
@@ -44,7 +43,7 @@ class Physics:
 
 def read_fields(task: Task, cameras: bool) -> tuple[str, ...]:
     """Readings that an engine must offer, in a fixed order without repetition."""
-    wanted = ("qpos", "qvel", *task.fields, *(CAMERA_FIELDS if cameras else ()))
+    wanted = ("qpos", "qvel", *task.fields, *(POSE_READINGS if cameras else ()))
     return tuple(dict.fromkeys(wanted))
 
 

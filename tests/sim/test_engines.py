@@ -39,8 +39,11 @@ def test_native_pushes_the_block_to_the_goal(native_states):
     np.testing.assert_array_equal(native_states[-1].metrics["diverged"], 0)
 
 
-def test_mjx_gives_the_same_answer(initial, actions, native_states):
-    env = MjxEnv(tiny_task())
+@pytest.mark.parametrize("impl", ["jax", "warp"])
+def test_mjx_gives_the_same_answer(initial, actions, native_states, impl):
+    if impl == "warp":
+        pytest.importorskip("warp", reason="needs the extra arp_jax[warp]")
+    env = MjxEnv(tiny_task(), impl, worlds=4)
 
     @jax.jit
     def roll(initial, actions):
