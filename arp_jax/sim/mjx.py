@@ -189,4 +189,5 @@ def _check_warp() -> None:
         raise ImportError(
             "engine 'mjx-warp' needs NVIDIA Warp: pip install 'arp_jax[warp]'"
         ) from error
-    warp.config.quiet = True  # it prints a line for each kernel that it compiles
+    # It prints a line for each kernel that it compiles.
+    warp.config.log_level = warp.LOG_WARNING
