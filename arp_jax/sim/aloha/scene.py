@@ -40,8 +40,10 @@ def table_scene(sides: Sequence[str]) -> mujoco.MjSpec:
     """Table, light, cameras and the arms of the given sides, in that order.
 
     Cameras: "top", "angle", "front_close" (looks at the focus of the first hand) and "left_wrist"
-    or "right_wrist" for each arm. With the environment variable `ARP_JAX_ALOHA_MESHES` naming a
-    folder of vx300s_*.stl files, arms look like those.
+    or "right_wrist" for each arm. All are fixed to what carries them; the published ones turn to
+    keep their target in the middle, which is the same in the start pose. With the environment
+    variable `ARP_JAX_ALOHA_MESHES` naming a folder of vx300s_*.stl files, arms look like those in
+    MuJoCo's own renderer.
     """
     spec = scene.new_scene(TIMESTEP, ls_iterations=LS_ITERATIONS)
     world = spec.worldbody
