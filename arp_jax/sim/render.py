@@ -61,7 +61,7 @@ class OffscreenRenderer:
         try:
             self._renderer = mujoco.Renderer(self._model, height, width)
         except Exception as error:
-            raise RuntimeError(f"{_HELP} (MUJOCO_GL={os.environ['MUJOCO_GL']}: {error})") from error
+            raise _no_opengl(error) from error
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = reflections
@@ -185,17 +185,26 @@ def film_episode(
 def _choose_backend() -> None:
     """Sets MUJOCO_GL to a platform that works, unless the user has chosen one.
 
-    MuJoCo picks its platform when it is imported, long before it is known that pictures are wanted;
-    so its module is loaded once more under the chosen one.
+    MuJoCo reads the variable when it is imported, long before it is known that pictures are wanted;
+    so its module is loaded once more. Raises RuntimeError when no platform works.
     """
-    if os.environ.get("MUJOCO_GL") or sys.platform != "linux":
-        os.environ.setdefault("MUJOCO_GL", "")
+    if sys.platform != "linux":
         return
-    backend = next((name for name in _BACKENDS if _works(name)), None)
-    if backend is None:
-        raise RuntimeError(_HELP)
-    os.environ["MUJOCO_GL"] = backend
-    importlib.reload(sys.modules[mujoco.Renderer.__module__].gl_context)
+    if not os.environ.get("MUJOCO_GL"):
+        backend = next((name for name in _BACKENDS if _works(name)), None)
+        if backend is None:
+            raise RuntimeError(_HELP)
+        os.environ["MUJOCO_GL"] = backend
+    try:
+        importlib.reload(sys.modules[mujoco.Renderer.__module__].gl_context)
+    except Exception as error:  # whatever the chosen platform's libraries raise
+        raise _no_opengl(error) from error
+
+
+def _no_opengl(error: Exception) -> RuntimeError:
+    """One line that says what failed and what to install."""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return RuntimeError(f"{_HELP}; MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {reason[0]}")
 
 
 def _works(backend: str) -> bool:

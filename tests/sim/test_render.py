@@ -119,3 +119,12 @@ def test_without_opengl_the_error_says_what_to_install():
     assert last.startswith("RuntimeError: no OpenGL")
     assert "apt install libegl1 libgl1-mesa-dri" in last
     assert "apt install libosmesa6" in last
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems need no choice of platform")
+def test_the_users_choice_is_kept_and_a_bad_one_is_named():
+    done = run_script(FORGOTTEN, MUJOCO_GL="egl", PYOPENGL_PLATFORM="nowhere")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("RuntimeError: no OpenGL")
+    assert "MUJOCO_GL=egl" in last
