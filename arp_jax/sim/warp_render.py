@@ -78,8 +78,7 @@ def make_warp_renderer(
     """
     if not warp_is_installed():
         raise ImportError("batched rendering needs Warp; pip install 'arp_jax[warp]'")
-    names = [spec.name for spec in cameras]
-    object_ids(model, "camera", names)
+    object_ids(model, "camera", [spec.name for spec in cameras])
     # The context orders cameras as the model does.
     ordered = sorted(cameras, key=lambda spec: model.camera(spec.name).id)
     context = mjx.create_render_context(
@@ -92,15 +91,7 @@ def make_warp_renderer(
         enabled_geom_groups=list(VISIBLE_GROUPS),
     )
     _LIVING.append(context)
-    # Warp refuses some physics options, which no picture depends on.
-    model = copy.copy(model)
-    model.opt.disableflags = 0
-    with jax.ensure_compile_time_eval():
-        device_model = mjx.put_model(model, impl="warp")
-        # vmap knows which of Warp's arrays all worlds share.
-        blank = jax.vmap(lambda _: mjx.make_data(model, impl="warp", naconmax=worlds, njmax=1))(
-            jnp.arange(worlds)
-        )
+    device_model, blank = _put(model, worlds)
     far = float(model.vis.map.zfar * model.stat.extent)
 
     def draw(readings: Readings, fields: Fields) -> dict[str, Array]:
@@ -119,6 +110,19 @@ def make_warp_renderer(
         return pictures
 
     return draw
+
+
+def _put(model: mujoco.MjModel, worlds: int) -> tuple[Any, Any]:
+    """The model on the device, and data of `worlds` worlds in which nothing has been computed."""
+    # Warp refuses some physics options, which no picture depends on.
+    model = copy.copy(model)
+    model.opt.disableflags = 0
+    with jax.ensure_compile_time_eval():
+        # vmap knows which of Warp's arrays all worlds share.
+        blank = jax.vmap(lambda _: mjx.make_data(model, impl="warp", naconmax=worlds, njmax=1))(
+            jnp.arange(worlds)
+        )
+        return mjx.put_model(model, impl="warp"), blank
 
 
 def _place(model: mujoco.MjModel, data: Any, readings: Readings, fields: Fields) -> Any:
