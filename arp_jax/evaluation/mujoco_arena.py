@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from arp_jax.evaluation.arena import Arena, Run
+from arp_jax.evaluation.arena import Arena, MakeRollout, Run
 from arp_jax.evaluation.controllers import Controller, MemoryController
 from arp_jax.evaluation.native_rollout import NativeRollout
 from arp_jax.evaluation.protocol import RolloutConfig
@@ -56,6 +56,27 @@ def mujoco_arena(
         )
     spec = physics.select_observations(task, observations)
 
+    return Arena(
+        name=task.name,
+        engine=engine,
+        observation_spec=spec,
+        action_spec=task.action_spec,
+        max_episode_steps=task.max_episode_steps,
+        make_rollout=_rollout_maker(task, engine, spec.names, randomize),
+        render=_renderer(task, randomize),
+        film_every=max(1, round(task.action_spec.rate_hz / _FILM_HZ)),
+        sub_goals=task.sub_goals,
+        factors=_own_factors(task, len(randomize)),
+        public_initial_conditions=public_initial_conditions,
+        make_expert=make_expert,
+    )
+
+
+def _rollout_maker(
+    task: Task, engine: str, observations: tuple[str, ...], randomize: tuple[FieldRange, ...]
+) -> MakeRollout:
+    """Makes rollouts of one engine; engines are imported when one is made."""
+
     def make_rollout(
         controller: Controller | MemoryController,
         config: RolloutConfig,
@@ -67,7 +88,7 @@ def mujoco_arena(
             from arp_jax.sim.native import NativeEnv
 
             def make_env(envs: int) -> NativeEnv:
-                return NativeEnv(task, envs, observations=spec.names, randomize=randomize)
+                return NativeEnv(task, envs, observations=observations, randomize=randomize)
 
             return NativeRollout(make_env, controller, config, initial=initial, record=record)
         from arp_jax.sim.mjx import MjxEnv
@@ -75,23 +96,10 @@ def mujoco_arena(
         impl = "warp" if engine == "mjx-warp" else "jax"
         # A device holds at most as many environments; Warp reserves memory for them.
         worlds = min(config.envs, config.episodes)
-        env = MjxEnv(task, impl, spec.names, randomize, worlds)
+        env = MjxEnv(task, impl, observations, randomize, worlds)
         return Rollout(env, controller, config, initial=initial, record=record)
 
-    return Arena(
-        name=task.name,
-        engine=engine,
-        observation_spec=spec,
-        action_spec=task.action_spec,
-        max_episode_steps=task.max_episode_steps,
-        make_rollout=make_rollout,
-        render=_renderer(task, randomize),
-        film_every=max(1, round(task.action_spec.rate_hz / _FILM_HZ)),
-        sub_goals=task.sub_goals,
-        factors=_own_factors(task, len(randomize)),
-        public_initial_conditions=public_initial_conditions,
-        make_expert=make_expert,
-    )
+    return make_rollout
 
 
 def _own_factors(task: Task, ranges: int) -> tuple[Factor, ...]:

@@ -223,7 +223,7 @@ def distribution_plot(results: Mapping[str, EpisodeResults]) -> bytes:
         cumulative.ecdf(r.score, label=label)
     histogram.set(xlabel=f"max {name}", ylabel="episodes")
     cumulative.set(xlabel=f"max {name}", ylabel="fraction of episodes at most this")
-    histogram.legend(fontsize=8)
+    histogram.legend(fontsize=8, loc="upper left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
