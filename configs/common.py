@@ -93,6 +93,6 @@ def evaluation() -> ml_collections.ConfigDict:
             "envs": 64,
             "seed": 100_000,
             "execute": 8,
-            "max_steps": 300,
+            "max_steps": 0,  # the environment's own time limit
         }
     )

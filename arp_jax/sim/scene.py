@@ -37,7 +37,9 @@ def new_scene(
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
     spec.visual.headlight.ambient = [0.4, 0.4, 0.4]
     getattr(spec.visual, "global").offwidth, getattr(spec.visual, "global").offheight = 1280, 960
-    spec.worldbody.add_light(pos=[0, 0, 3], dir=[0, 0, -1], castshadow=False)
+    # From far away, so that a large face is lit alike by every renderer.
+    sun = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    spec.worldbody.add_light(pos=[0, 0, 3], dir=[0, 0, -1], type=sun, castshadow=False)
     spec.add_material(name="matte", rgba=[1, 1, 1, 1], specular=0, shininess=0)
     geom = spec.default.geom
     geom.contype, geom.conaffinity = 0, 0
