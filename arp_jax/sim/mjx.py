@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from mujoco import mjx
 
 from arp_jax.sim import physics as shared
 from arp_jax.sim.env import State
 from arp_jax.sim.physics import Physics
+from arp_jax.sim.quiet_mjx import mjx
 from arp_jax.sim.randomize import FieldRange
 from arp_jax.sim.raycast import make_ray_caster
 from arp_jax.sim.task import Task

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import mujoco
 from flax import struct
 from jax import Array
-from mujoco import mjx
 
 from arp_jax.sim.push_t import geometry
+from arp_jax.sim.quiet_mjx import mjx
 
 AGENT = slice(0, 2)  # qpos/qvel of the agent's two slides
 BLOCK = slice(2, 5)  # qpos/qvel of the block's centre of gravity (x, y) and angle
