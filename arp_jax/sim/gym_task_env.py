@@ -6,7 +6,8 @@ metrics. One environment, stepped on the CPU: for many at once use `native.py` o
 gymnasium. Ids and registration are in `gym_adapter.py`.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import gymnasium
@@ -200,16 +201,13 @@ class PushTWorld:
     """Push-T in its own engine (a `World`)."""
 
     def __init__(self) -> None:
-        from arp_jax.sim.push_t import raster
-        from arp_jax.sim.push_t.env import OBSERVATION_SPEC, PushT, load_engine
+        from arp_jax.sim.push_t.env import OBSERVATION_SPEC, PushT
 
         self.observation_spec = OBSERVATION_SPEC
         env = PushT(tuple(f.name for f in OBSERVATION_SPEC.features))
         self.action_spec, self.max_episode_steps = env.action_spec, env.max_episode_steps
         self.draw = lambda rng: np.asarray(env.initial_condition(rng))
-        self._reset, self._step = jax.jit(env.reset_to), jax.jit(env.step)
-        pose = load_engine(env.engine).pose
-        self._render = jax.jit(lambda physics: raster.render(*pose(physics)))
+        self._reset, self._step, self._render = _push_t_programs(env)
 
     def reset_to(self, initial: np.ndarray) -> None:
         """See `World`."""
@@ -235,6 +233,20 @@ class PushTWorld:
 
     def close(self) -> None:
         """See `World`."""
+
+
+@functools.cache
+def _push_t_programs(env: Any) -> tuple[Callable[..., Any], ...]:
+    """Reset, step and picture, compiled once for all environments."""
+    from arp_jax.sim.push_t import raster
+    from arp_jax.sim.push_t.env import load_engine
+
+    pose = load_engine(env.engine).pose
+    return (
+        jax.jit(env.reset_to),
+        jax.jit(env.step),
+        jax.jit(lambda physics: raster.render(*pose(physics))),
+    )
 
 
 def _shown(
