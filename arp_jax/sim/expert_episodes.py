@@ -156,6 +156,8 @@ class ExpertRunner:
                     "active": active,
                 }
             )
+            # After numbers that are not finite there is nothing to record.
+            active = active & ~(np.asarray(state.metrics["diverged"]) > 0)
             if not self.config.full_length:
                 active = active & ~np.asarray(state.done)
             if not active.any():

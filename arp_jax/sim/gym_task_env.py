@@ -129,7 +129,9 @@ class TaskEnv(gymnasium.Env):
         self._steps += 1
         state = self._world.state
         solved = bool(state.done)
-        truncated = not solved and self._steps >= self._world.max_episode_steps
+        # Wild actions can make the physics diverge; there is no going on from there.
+        diverged = float(state.metrics.get("diverged", 0.0)) > 0
+        truncated = not solved and (diverged or self._steps >= self._world.max_episode_steps)
         return self._observe(), float(state.reward), solved, truncated, self._info()
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]

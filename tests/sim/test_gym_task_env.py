@@ -113,6 +113,13 @@ def test_the_time_limit_truncates_and_seeds_repeat():
     assert not info["is_success"]
 
 
+def test_physics_that_diverge_truncate():
+    env = gymnasium.make("arp_jax/tiny-v0")
+    env.reset(options={"initial": np.array([0.0, np.nan], np.float32)})
+    *_, terminated, truncated, info = env.step(np.zeros(1, np.float32))
+    assert (terminated, truncated, info["diverged"]) == (False, True, 1.0)
+
+
 def test_push_t_equals_its_twin():
     env = gymnasium.make("arp_jax/push_t-v0", render_mode="rgb_array", height=192, width=192)
     initial = np.array([200, 300, 250, 220, 1.0], np.float32)
