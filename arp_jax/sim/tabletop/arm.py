@@ -35,7 +35,7 @@ TIP = 0.009
 
 # Body, position in the parent, quaternion, joint range (rad), mass (kg).
 LINKS = (
-    ("link1", (0.0, 0.0, 0.333), (1.0, 0.0, 0.0, 0.0), (-2.8973, 2.8973), 4.971),
+    ("link1", (FOOT[0], FOOT[1], FOOT[2] + 0.333), (1.0, 0.0, 0.0, 0.0), (-2.8973, 2.8973), 4.971),
     ("link2", (0.0, 0.0, 0.0), (1.0, -1.0, 0.0, 0.0), (-1.7628, 1.7628), 0.647),
     ("link3", (0.0, -0.316, 0.0), (1.0, 1.0, 0.0, 0.0), (-2.8973, 2.8973), 3.229),
     ("link4", (0.0825, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0), (-3.0718, -0.0698), 3.588),
@@ -94,9 +94,9 @@ def add_box(
     half: tuple[float, float, float],
     rgba: tuple[float, float, float, float] = _WHITE,
     mass: float = 0.0,
-) -> None:
+) -> Any:
     """A box geom on a body: centre and half sizes in its frame, m; kg."""
-    body.add_geom(
+    return body.add_geom(
         name=name,
         type=mujoco.mjtGeom.mjGEOM_BOX,
         pos=list(pos),
@@ -120,15 +120,16 @@ def _add_capsules(body: Any, name: str, mass: float) -> None:
 
 
 def _add_arm(spec: mujoco.MjSpec) -> None:
-    parent: Any = spec.worldbody.add_body(name="link0", pos=list(FOOT))
-    add_box(parent, "foot", (-0.04, 0.0, 0.03), (0.11, 0.09, 0.03), mass=2.0)
+    """The foot is part of the world and the hand part of link 7: XLA on a CPU computes shared terms
+    of MJX's kinematics again for every further body of the chain, 0.5 s a step with two more."""
+    parent: Any = spec.worldbody
+    add_box(parent, "foot", (FOOT[0] - 0.04, FOOT[1], FOOT[2] + 0.03), (0.11, 0.09, 0.03))
     parent.add_geom(
-        name="link0_0",
+        name="link0",
         type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-        fromto=[0, 0, 0.05, 0, 0, 0.14],
+        fromto=[*FOOT[:2], FOOT[2] + 0.05, *FOOT[:2], FOOT[2] + 0.14],
         size=[0.06, 0, 0],
         rgba=list(_WHITE),
-        mass=1.0,
     )
     for (name, pos, quat, limits, mass), joint, servo in zip(LINKS, JOINTS, _SERVOS, strict=True):
         parent = parent.add_body(name=name, pos=list(pos), quat=list(quat), gravcomp=1)
@@ -145,16 +146,17 @@ def _add_arm(spec: mujoco.MjSpec) -> None:
 
 
 def _add_hand(spec: mujoco.MjSpec, flange: Any) -> None:
-    """Franka Hand: fingers open along its y, z points out of it."""
-    turn = [0.9238795, 0.0, 0.0, -0.3826834]
-    hand = flange.add_body(name="hand", pos=[0, 0, 0.107], quat=turn, gravcomp=1)
-    add_box(hand, "palm", (0.0, 0.0, 0.03), (0.03, 0.1, 0.03), _DARK, mass=0.73)
-    hand.add_site(name=TOOL, pos=[0, 0, 0.1034])
+    """Franka Hand on link 7: its frame is turned by -45 degrees, fingers open along its y."""
+    frame = flange.add_frame(pos=[0, 0, 0.107], quat=[0.9238795, 0.0, 0.0, -0.3826834])
+    add_box(flange, "palm", (0.0, 0.0, 0.03), (0.03, 0.1, 0.03), _DARK, mass=0.73).set_frame(frame)
+    flange.add_site(name=TOOL, pos=[0, 0, 0.1034]).set_frame(frame)
     scene.add_camera_looking_at(
-        hand, "wrist", (0.08, 0.0, 0.0), (0.0, 0.0, 0.2), 60.0, up=(1.0, 0.0, 0.0)
+        flange, "wrist", (0.08, 0.0, 0.0), (0.0, 0.0, 0.2), 60.0, up=(1.0, 0.0, 0.0)
     )
+    spec.camera("wrist").set_frame(frame)
     for joint, pad, side in zip(FINGER_JOINTS, PADS, (1.0, -1.0), strict=True):
-        finger = hand.add_body(name=joint, pos=[0, 0, 0.0584], gravcomp=1)
+        finger = flange.add_body(name=joint, pos=[0, 0, 0.0584], gravcomp=1)
+        finger.set_frame(frame)
         finger.add_joint(
             name=joint,
             type=mujoco.mjtJoint.mjJNT_SLIDE,
