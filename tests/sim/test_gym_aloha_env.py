@@ -68,7 +68,8 @@ def test_features_and_specs_are_those_of_our_twin(name, task):
     assert moved < 0.2
 
 
-def test_physics_that_blow_up_end_the_episode():
+def test_physics_that_blow_up_end_the_episode(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log file where it is
     pytest.importorskip("gym_aloha", reason="gym-aloha is not installed")
     env = make_host_environment("gym_aloha/AlohaTransferCube-v0", ["state"])
     first = env.reset(0)

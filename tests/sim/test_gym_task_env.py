@@ -113,7 +113,8 @@ def test_the_time_limit_truncates_and_seeds_repeat():
     assert not info["is_success"]
 
 
-def test_physics_that_diverge_truncate():
+def test_physics_that_diverge_truncate(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log file where it is
     env = gymnasium.make("arp_jax/tiny-v0")
     env.reset(options={"initial": np.array([0.0, np.nan], np.float32)})
     *_, terminated, truncated, info = env.step(np.zeros(1, np.float32))
