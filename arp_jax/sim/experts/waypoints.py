@@ -14,8 +14,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-TRACK_SIZE = 8
-
 
 class Waypoint(NamedTuple):
     """Where a hand is at a control step.
