@@ -75,6 +75,4 @@ setup(
     package_data={"arp_jax": ["sim/assets/*.xml", "evaluation/*.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
-    # gymnasium finds the environments "arp_jax/..." by itself.
-    entry_points={"gymnasium.envs": ["__root__ = arp_jax.sim.gym_adapter:register_environments"]},
 )

@@ -1,6 +1,6 @@
 """ARP on the bimanual transfer cube from joint positions and the cube's pose, 50 demonstrations.
 
-Data:      python -m arp_jax.sim.record --task transfer_cube -n 50 --out DATA
+Data:      python -m arp_jax.sim.record --task transfer_cube -n 50 --full_length --out DATA
 Command:   GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
            python -m arp_jax.train --config=configs/arp_transfer_cube_state.py \
                --workdir=runs/arp_transfer_cube_state --config.data.source=DATA/transfer_cube/1.0.0
