@@ -28,15 +28,13 @@ _POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 _STATE_LOW = tuple(low for *_, (low, _), _ in arm.LINKS)
 _STATE_HIGH = tuple(high for *_, (_, high), _ in arm.LINKS)
 
-Progress = Any
 
-
-def _no_progress(initial: Array, readings: Readings) -> Progress:
+def _no_progress(initial: Array, readings: Readings) -> Array:
     del initial, readings
-    return jnp.zeros(1)
+    return jnp.zeros(0)
 
 
-def _keep_progress(progress: Progress, readings: Readings) -> Progress:
+def _keep_progress(progress: Array, readings: Readings) -> Array:
     del readings
     return progress
 
@@ -161,6 +159,9 @@ def _observation_spec(
 ) -> ObservationSpec:
     last = float(len(palette.NAMES) - 1)
     poses = tuple(f"{body}_{dim}" for body in objects for dim in _POSE)
+    counts = tuple(f"progress_{i}" for i in range(progress_size))
+    # Only tasks that remember something have it.
+    progress = (FeatureSpec("progress", counts, "count", "none"),) if counts else ()
     return ObservationSpec(
         features=(
             FeatureSpec(
@@ -184,9 +185,7 @@ def _observation_spec(
                 (0.0,) * len(roles),
                 (last,) * len(roles),
             ),
-            FeatureSpec(
-                "progress", tuple(f"progress_{i}" for i in range(progress_size)), "count", "none"
-            ),
+            *progress,
         ),
         cameras=arm.CAMERAS,
     )
@@ -200,11 +199,11 @@ def _features(
     quat = rotations.from_matrix(readings["site_xmat"][site].reshape(3, 3))
     bodies = jnp.array([model.body(name).id for name in objects])
     turns = jnp.roll(readings["xquat"][bodies], -1, axis=-1)  # [n, 4] xyzw
-    return {
+    features = {
         "state": jnp.concatenate([qpos[:7], qpos[7:9].sum(keepdims=True)]),
         "tool_pose": jnp.concatenate([readings["site_xpos"][site], jnp.roll(quat, -1)]),
         "proprio": jnp.concatenate([memory["gripper"][None], qpos[7:9]]),
         "object_pose": jnp.concatenate([readings["xpos"][bodies], turns], -1).reshape(-1),
         "object_color": memory["colors"],
-        "progress": memory["progress"],
     }
+    return features | ({"progress": memory["progress"]} if memory["progress"].size else {})

@@ -64,14 +64,14 @@ def test_distractor_factor_looks_at_the_nearest_one():
 
 def test_layout_packs_and_unpacks():
     layout = Layout((("things", pose_names("a", "b")), ("colors", ("a", "b"))))
-    initial = layout.pack(things=np.arange(6.0).reshape(2, 3), colors=[7, 8])
+    initial = layout.pack(things=np.arange(6.0).reshape(2, 3), colors=np.array([7, 8]))
     assert layout.names[:4] == ("things_a_x", "things_a_y", "things_a_yaw", "things_b_x")
     np.testing.assert_array_equal(layout.poses(initial, "things"), [[0, 1, 2], [3, 4, 5]])
     # Numbers of domain randomisation may follow.
     longer = jnp.append(initial, 9.0)
     np.testing.assert_array_equal(layout.part(longer, "colors"), [7, 8])
     with pytest.raises(ValueError, match="things needs 6"):
-        layout.pack(things=[1.0], colors=[7, 8])
+        layout.pack(things=np.ones(1), colors=np.array([7, 8]))
     with pytest.raises(ValueError, match="no part 'size'"):
         layout.part(initial, "size")
 

@@ -90,6 +90,7 @@ def test_sentences_name_the_colors_that_are_shown(name):
     task = make_task(name)
     drawn = jax.vmap(task.initial_condition)(jax.random.split(jax.random.key(0), 64))
     initials = np.asarray(drawn)
+    assert task.instruction is not None
     sentences = [task.instruction(initial) for initial in initials]
     assert len(set(sentences)) > 15
     factor = {f.name: f for f in task.factors}
