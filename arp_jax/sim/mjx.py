@@ -21,7 +21,7 @@ from arp_jax.sim.quiet_mjx import mjx
 from arp_jax.sim.randomize import FieldRange
 from arp_jax.sim.raycast import make_ray_caster
 from arp_jax.sim.task import Task
-from arp_jax.specs import ActionSpec, ObservationSpec
+from arp_jax.specs import ObservationSpec
 
 IMPLEMENTATIONS = ("jax", "warp")
 # Room for contacts and constraint rows of one environment in Warp, which allocates before it looks.
@@ -58,7 +58,7 @@ def _draw(task: Task, spec: ObservationSpec) -> shared.Draw | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class MjxEnv:
+class MjxEnv(shared.OfTask):
     """A task in MJX (an `Environment`).
 
     Attributes:
@@ -90,43 +90,18 @@ class MjxEnv:
         shared.select_observations(self.task, self.observations)
 
     @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.task.name
-
-    @property
     def observation_spec(self) -> ObservationSpec:
         """Specs of the chosen observations."""
         return shared.select_observations(self.task, self.observations)
 
-    @property
-    def action_spec(self) -> ActionSpec:
-        """The task's action."""
-        return self.task.action_spec
-
-    @property
-    def max_episode_steps(self) -> int:
-        """Time limit in control steps."""
-        return self.task.max_episode_steps
-
-    @property
-    def success_metric(self) -> str:
-        """Key in `State.metrics`."""
-        return self.task.success_metric
-
-    def initial_condition(self, rng: Array) -> Array:
-        """Draws float32 [K + R]: the task's numbers, then one for each randomised field."""
-        return shared.initial_condition(self.task, self.randomize, rng)
-
     def reset_to(self, initial: ArrayLike) -> State:
         """The state at the start of the episode with initial condition [K + R]."""
-        start = shared.start_of(self.task, self.randomize, jnp.asarray(initial))
+        start = shared.start_of(self.task, self.randomize, initial)
         _, data = _put(self.task, self.impl, self.worlds)
         qvel = jnp.zeros_like(data.qvel)
         begin = Physics({"qpos": start.qpos, "qvel": qvel}, {}, start, jnp.zeros_like(data.qacc))
         readings = self._read(mjx.kinematics(*self._load(begin)))
-        own = jnp.asarray(initial)[: len(initial) - len(self.randomize)]  # type: ignore[arg-type]
-        memory = self.task.start_memory(own, readings)
+        memory = self.task.start_memory(shared.task_part(self.randomize, initial), readings)
         return self._state(begin.replace(readings=readings, memory=memory))  # type: ignore[attr-defined]
 
     def reset(self, rng: Array) -> State:

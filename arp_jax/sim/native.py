@@ -23,7 +23,7 @@ from arp_jax.sim.physics import Physics
 from arp_jax.sim.randomize import FieldRange
 from arp_jax.sim.raycast import make_ray_caster
 from arp_jax.sim.task import Start, Task
-from arp_jax.specs import ActionSpec, ObservationSpec
+from arp_jax.specs import ObservationSpec
 
 # Fields that only pictures need: simulations do not read them.
 VISUAL_FIELDS = ("geom_rgba",)
@@ -31,7 +31,7 @@ _CURRENT = mujoco.mjtStage.mjSTAGE_VEL.value
 _NONE = mujoco.mjtStage.mjSTAGE_NONE.value
 
 
-class NativeEnv:
+class NativeEnv(shared.OfTask):
     """E simulations of one task.
 
     Args:
@@ -75,30 +75,6 @@ class NativeEnv:
         )
         self._state: State | None = None
         self._expanded: set[str] = set()
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.task.name
-
-    @property
-    def action_spec(self) -> ActionSpec:
-        """The task's action."""
-        return self.task.action_spec
-
-    @property
-    def max_episode_steps(self) -> int:
-        """Time limit in control steps."""
-        return self.task.max_episode_steps
-
-    @property
-    def success_metric(self) -> str:
-        """Key in `State.metrics`."""
-        return self.task.success_metric
-
-    def initial_condition(self, rng: jax.Array) -> jax.Array:
-        """Draws float32 [K + R] for one episode."""
-        return shared.initial_condition(self.task, self.randomize, rng)
 
     def reset(self, initial: np.ndarray) -> State:
         """Starts E episodes.
@@ -207,7 +183,7 @@ def _programs(
         return shared.start_of(task, ranges, initial)
 
     def first(readings: Any, start: Start, initial: jax.Array) -> State:
-        memory = task.start_memory(initial[: initial.shape[0] - len(ranges)], readings)
+        memory = task.start_memory(shared.task_part(ranges, initial), readings)
         return shared.make_state(task, spec, draw, Physics(readings, memory, start))
 
     def finish(

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
+from jax.typing import ArrayLike
 
 from arp_jax.sim import randomize
 from arp_jax.sim.body_frames import POSE_READINGS
 from arp_jax.sim.env import State
 from arp_jax.sim.randomize import FieldRange
 from arp_jax.sim.task import Memory, Readings, Start, Task
-from arp_jax.specs import ObservationSpec
+from arp_jax.specs import ActionSpec, ObservationSpec
 
 # (readings, episode's model fields) -> {camera: uint8 [h, w, 3]}.
 Draw = Callable[[Readings, dict[str, Array]], dict[str, Array]]
@@ -41,6 +42,41 @@ class Physics:
     solver: Any = None
 
 
+class OfTask:
+    """What an environment says of its task; `task` and `randomize` are the environment's own."""
+
+    task: Task
+    randomize: tuple[FieldRange, ...]
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """The task's action."""
+        return self.task.action_spec
+
+    @property
+    def max_episode_steps(self) -> int:
+        """Time limit in control steps."""
+        return self.task.max_episode_steps
+
+    @property
+    def success_metric(self) -> str:
+        """Key in `State.metrics` whose best value is an episode's score."""
+        return self.task.success_metric
+
+    def initial_condition(self, rng: Array) -> Array:
+        """Draws float32 [K + R]: the task's numbers, then one for each randomised field."""
+        if not self.randomize:
+            return self.task.initial_condition(rng)
+        own, other = jax.random.split(rng)
+        drawn = randomize.draw(self.randomize, other)
+        return jnp.concatenate([self.task.initial_condition(own), drawn])
+
+
 def read_fields(task: Task, cameras: bool) -> tuple[str, ...]:
     """Readings that an engine must offer, in a fixed order without repetition."""
     wanted = ("qpos", "qvel", *task.fields, *(POSE_READINGS if cameras else ()))
@@ -54,20 +90,17 @@ def select_observations(task: Task, names: tuple[str, ...] | None) -> Observatio
     return task.observation_spec.select(names)
 
 
-def initial_condition(task: Task, ranges: tuple[FieldRange, ...], rng: Array) -> Array:
-    """The task's draw [K], followed by one number for each randomised field [R]."""
-    if not ranges:
-        return task.initial_condition(rng)
-    own, other = jax.random.split(rng)
-    return jnp.concatenate([task.initial_condition(own), randomize.draw(ranges, other)])
+def task_part(ranges: tuple[FieldRange, ...], initial: ArrayLike) -> Array:
+    """The task's own numbers [K] of an initial condition [K + R]."""
+    initial = jnp.asarray(initial, jnp.float32)
+    return initial[: initial.shape[0] - len(ranges)]
 
 
-def start_of(task: Task, ranges: tuple[FieldRange, ...], initial: Array) -> Start:
+def start_of(task: Task, ranges: tuple[FieldRange, ...], initial: ArrayLike) -> Start:
     """The start that an initial condition [K + R] means, with every array filled in."""
     model = task.load_model()
-    initial = jnp.asarray(initial, jnp.float32)
-    own = initial.shape[0] - len(ranges)
-    start = task.start(initial[:own])
+    own = task_part(ranges, initial)
+    start = task.start(own)
     if model.nmocap and (start.mocap_pos is None or start.mocap_quat is None):
         bodies = np.flatnonzero(model.body_mocapid >= 0)
         bodies = bodies[np.argsort(model.body_mocapid[bodies])]
@@ -75,7 +108,8 @@ def start_of(task: Task, ranges: tuple[FieldRange, ...], initial: Array) -> Star
             start = start.replace(mocap_pos=jnp.asarray(model.body_pos[bodies], jnp.float32))  # type: ignore[attr-defined]
         if start.mocap_quat is None:
             start = start.replace(mocap_quat=jnp.asarray(model.body_quat[bodies], jnp.float32))  # type: ignore[attr-defined]
-    fields = randomize.apply(model, ranges, initial[own:], start.fields)
+    draws = jnp.asarray(initial, jnp.float32)[own.shape[0] :]
+    fields = randomize.apply(model, ranges, draws, start.fields)
     return start.replace(fields=fields, qpos=jnp.asarray(start.qpos, jnp.float32))  # type: ignore[attr-defined]
 
 
