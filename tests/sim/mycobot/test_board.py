@@ -26,15 +26,14 @@ def test_the_t_has_the_public_shape_in_every_pose():
     """Corners of the two boxes in MuJoCo, seen in px, are Push-T's keypoints."""
     model = load_model()
     data = mujoco.MjData(model)
+    reset_pose = jax.jit(lambda initial: dynamics.pose(dynamics.reset(initial))[1])
     for pose in ((200.0, 300.0, 0.0), (256.0, 256.0, np.pi / 4), (120.0, 390.0, -2.0)):
         x, y, angle = pose
         initial = jnp.array([0.0, 0.0, x, y, angle])
         data.qpos[6:] = board.block_joints(initial)
         mujoco.mj_kinematics(model, data)
         seen = board.block_pose(jnp.array(data.qpos[6:], jnp.float32))
-        np.testing.assert_allclose(
-            seen, dynamics.pose(dynamics.reset(initial))[1], atol=2e-3, err_msg="pose after reset"
-        )
+        np.testing.assert_allclose(seen, reset_pose(initial), atol=2e-3)
         expected = np.asarray(geometry.keypoints(seen)).reshape(2, 4, 2)
         for name, corners in zip(("bar", "stem"), expected, strict=True):
             geom = data.geom(name)
