@@ -24,7 +24,15 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 from hardware import hardware, write_report
-from sim_check import COMPARED, MjxProgram, Replay, expert_tries, mjx_rate, native_rate
+from sim_check import (
+    COMPARED,
+    MjxProgram,
+    Replay,
+    expert_tries,
+    mjx_rate,
+    native_rate,
+    stacked_actions,
+)
 
 from arp_jax.sim.task import Task
 from arp_jax.sim.tasks import make_task
@@ -141,9 +149,9 @@ def print_row(row: Row) -> None:
 def expert_replay(name: str) -> Replay:
     """Expert actions and starts of `COMPARED` episodes."""
     episodes = expert_tries(make_task(name), COMPARED)[:COMPARED]
-    actions = np.stack([e.action for e in episodes], 1)  # [T, E, A]
     empty = np.zeros(0, np.float32)
-    return Replay(np.stack([e.initial for e in episodes]), actions, empty, empty)
+    initial = np.stack([e.initial for e in episodes])
+    return Replay(initial, stacked_actions(episodes), empty, empty)
 
 
 def main() -> None:

@@ -66,18 +66,26 @@ class Row(NamedTuple):
 
 
 def expert_tries(task: Task, count: int) -> list[Episode]:
-    """At least `count` tries of the task's expert, in the native engine, to the time limit."""
-    config = TryConfig(seed=1, envs=COMPARED, full_length=True)
+    """At least `count` tries of the task's expert, in the native engine, each to its end."""
+    config = TryConfig(seed=1, envs=COMPARED)
     runner = ExpertRunner(task, make_expert(task.name), config)
     batches = -(-count // COMPARED)
     return [episode for number in range(batches) for episode in runner.batch(number)]
+
+
+def stacked_actions(episodes: Sequence[Episode]) -> np.ndarray:
+    """Actions [T, E, A] of the longest episode's length; shorter ones repeat their last action."""
+    length = max(len(e.action) for e in episodes)
+    return np.stack(
+        [np.pad(e.action, ((0, length - len(e.action)), (0, 0)), "edge") for e in episodes], 1
+    )
 
 
 def native_replay(task: Task, episodes: Sequence[Episode]) -> tuple[Replay, float]:
     """Replays E episodes natively; returns it with its environment steps per second."""
     env = NativeEnv(task, len(episodes))
     initial = np.stack([e.initial for e in episodes])
-    actions = np.stack([e.action for e in episodes], 1)  # [T, E, A]
+    actions = stacked_actions(episodes)
     env.reset(initial)
     env.step(actions[0])  # compiles
     env.reset(initial)
