@@ -52,7 +52,9 @@ def tool_down(yaw: ArrayLike) -> Array:
 
     With yaw 0 the fingers open along the world's y.
     """
-    return rotations.multiply(rotations.about(jnp.array([0.0, 0.0, 1.0]), yaw), jnp.array(DOWN))
+    half = jnp.asarray(yaw, jnp.float32) / 2.0
+    # The product of the turn about z with DOWN, written out.
+    return jnp.stack([jnp.zeros(()), jnp.cos(half), jnp.sin(half), jnp.zeros(())])
 
 
 def keyframe(position: ArrayLike, quat: ArrayLike, gripper_open: ArrayLike) -> Array:
