@@ -14,7 +14,7 @@ Examples:
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import numpy as np
 from hardware import hardware, write_report
 
 from arp_jax.evaluation.intervals import wilson
+from arp_jax.sim import compiler
 from arp_jax.sim.env import State
 from arp_jax.sim.expert_episodes import Episode, ExpertRunner, TryConfig
 from arp_jax.sim.mjx import MjxEnv
@@ -136,11 +137,14 @@ class MjxProgram:
         self.env, self.chunk = MjxEnv(task, impl, worlds=envs), chunk
         begin = time.perf_counter()
         initial = jnp.zeros((envs, *self.env.initial_condition(jax.random.key(0)).shape))
-        self.reset = jax.jit(jax.vmap(self.env.reset_to)).lower(initial).compile()
+        self.reset = self._jit(jax.vmap(self.env.reset_to)).lower(initial).compile()
         states = jax.eval_shape(jax.vmap(self.env.reset_to), initial)
         actions = jnp.zeros((chunk, envs, task.action_spec.size))
-        self.advance = jax.jit(self._advance).lower(states, actions).compile()
+        self.advance = self._jit(self._advance).lower(states, actions).compile()
         self.compile_seconds = time.perf_counter() - begin
+
+    def _jit(self, function: Callable[..., Any]) -> Any:
+        return jax.jit(function, compiler_options=compiler.options())
 
     def _advance(self, states: State, actions: jax.Array) -> tuple[State, Any]:
         def body(states: State, action: jax.Array) -> tuple[State, Any]:

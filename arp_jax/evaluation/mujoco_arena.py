@@ -18,7 +18,7 @@ from arp_jax.evaluation.controllers import Controller, MemoryController
 from arp_jax.evaluation.native_rollout import NativeRollout
 from arp_jax.evaluation.protocol import RolloutConfig
 from arp_jax.evaluation.rollout import Rollout
-from arp_jax.sim import physics
+from arp_jax.sim import compiler, physics
 from arp_jax.sim.experts.expert import Expert
 from arp_jax.sim.randomize import FieldRange
 from arp_jax.sim.task import Factor, Task
@@ -97,7 +97,14 @@ def _rollout_maker(
         # A device holds at most as many environments; Warp reserves memory for them.
         worlds = min(config.envs, config.episodes)
         env = MjxEnv(task, impl, observations, randomize, worlds)
-        return Rollout(env, controller, config, initial=initial, record=record)
+        return Rollout(
+            env,
+            controller,
+            config,
+            initial=initial,
+            record=record,
+            compiler_options=compiler.options(),
+        )
 
     return make_rollout
 

@@ -63,6 +63,7 @@ class Rollout:
             example the public seeds of Push-T).
         record: optional map from a State to a small dict of arrays, kept for each step (for video).
         devices: the episodes are split evenly over these; default: all local devices.
+        compiler_options: for XLA, what the environment's engine asks for.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Rollout:
         initial: np.ndarray | None = None,
         record: Record | None = None,
         devices: Sequence[jax.Device] | None = None,
+        compiler_options: dict[str, bool] | None = None,
     ) -> None:
         self._config, self._success_metric = config, env.success_metric
         self._initial, self._ids = chosen_initial_conditions(env, config, initial), config.ids
@@ -91,7 +93,7 @@ class Rollout:
             out_specs=split,
             check_vma=False,
         )
-        self._program = jax.jit(program)
+        self._program = jax.jit(program, compiler_options=compiler_options)
         self._compiled: dict[Any, Any] = {}
 
     def __call__(self, params: Any, progress: Progress = iter) -> EpisodeResults:

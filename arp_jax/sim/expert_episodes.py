@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from arp_jax.sim import compiler
 from arp_jax.sim.cameras import camera_at, camera_record
 from arp_jax.sim.env import State
 from arp_jax.sim.experts.expert import Expert
@@ -179,10 +180,11 @@ def _programs(task: Task, expert: Expert) -> tuple[Callable[..., Any], ...]:
         initial = task.initial_condition(jax.random.fold_in(key, _INITIAL_STREAM))
         return initial, jax.random.fold_in(key, _EXPERT_STREAM)
 
+    jit = functools.partial(jax.jit, compiler_options=compiler.options())
     return (
-        jax.jit(jax.vmap(draw, in_axes=(None, 0))),
-        jax.jit(jax.vmap(expert.start, in_axes=(0, 0, None))),
-        jax.jit(jax.vmap(expert.act)),
+        jit(jax.vmap(draw, in_axes=(None, 0))),
+        jit(jax.vmap(expert.start, in_axes=(0, 0, None))),
+        jit(jax.vmap(expert.act)),
     )
 
 

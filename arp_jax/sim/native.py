@@ -18,6 +18,7 @@ import numpy as np
 from mujoco.batch import Batch
 
 from arp_jax.sim import physics as shared
+from arp_jax.sim.compiler import CPU_OPTIONS
 from arp_jax.sim.env import State
 from arp_jax.sim.physics import Physics
 from arp_jax.sim.randomize import FieldRange
@@ -167,7 +168,7 @@ class _Begin:
     """The two programs of a reset."""
 
     def __init__(self, start: Callable[..., Any], state: Callable[..., Any]) -> None:
-        self.start, self.state = jax.jit(jax.vmap(start)), jax.jit(jax.vmap(state))
+        self.start, self.state = _jit(start), _jit(state)
 
 
 @functools.cache
@@ -196,9 +197,14 @@ def _programs(
 
     return (
         _Begin(start, first),
-        jax.jit(jax.vmap(task.control)),
-        jax.jit(jax.vmap(finish)),
+        _jit(task.control),
+        _jit(finish),
     )
+
+
+def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    # These programs always run on the CPU.
+    return jax.jit(jax.vmap(function), compiler_options=CPU_OPTIONS)
 
 
 def _on_cpu() -> Any:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arp_jax.sim import compiler
 from arp_jax.sim.expert_episodes import ExpertRunner, TryConfig
 from arp_jax.sim.mjx import MjxEnv
 from arp_jax.sim.native import NativeEnv
@@ -50,10 +51,10 @@ def test_engines_agree(name, impl):
         states = jax.vmap(env.step)(states, action)
         return states, states.done
 
-    @jax.jit
     def roll(initial, actions):
         return jax.lax.scan(body, jax.vmap(env.reset_to)(initial), actions)
 
+    roll = jax.jit(roll, compiler_options=compiler.options())
     last, done = roll(jnp.asarray(initial), jnp.asarray(actions))
     np.testing.assert_array_equal(np.asarray(done).any(0), solved)
     ours = free_positions(task.load_model(), np.asarray(last.physics.readings["qpos"]))
