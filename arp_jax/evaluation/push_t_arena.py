@@ -4,28 +4,22 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from arp_jax.evaluation.arena import Arena, Run
 from arp_jax.evaluation.controllers import Controller, MemoryController
 from arp_jax.evaluation.protocol import RolloutConfig
 from arp_jax.evaluation.rollout import Rollout
+from arp_jax.sim.areas import quadrant_factor
 from arp_jax.sim.push_t import raster, reset_laws
 from arp_jax.sim.push_t.env import ENGINES, PushT, load_engine
-from arp_jax.sim.task import Factor
 
-_CENTRE = 256.0
-
-
-def _quadrant(initial: jax.Array) -> jax.Array:
-    """Where the block begins; y points down in the picture."""
-    right, lower = initial[2] >= _CENTRE, initial[3] >= _CENTRE
-    return (2 * lower + right).astype(jnp.int32)
-
-
-QUADRANT = Factor(
-    "block quadrant", ("upper left", "upper right", "lower left", "lower right"), _quadrant
+# Where the block begins; y points down in the picture.
+QUADRANT = quadrant_factor(
+    lambda initial: initial[2:4],
+    (256.0, 256.0),
+    ("upper left", "upper right", "lower left", "lower right"),
+    name="block quadrant",
 )
 
 

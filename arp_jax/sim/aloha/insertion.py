@@ -16,15 +16,15 @@ condition overrides an earlier one (as published by ACT).
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import mujoco
 from jax import Array
 
 from arp_jax.sim import scene as contact
-from arp_jax.sim.aloha import joints, objects, scene
-from arp_jax.sim.task import Memory, Outcome, Readings, Task, staged_outcome
-from arp_jax.specs import ObservationSpec
+from arp_jax.sim.aloha import objects, scene
+from arp_jax.sim.aloha.table_task import table_task
+from arp_jax.sim.areas import Area
+from arp_jax.sim.task import Memory, Readings, Task
 
 SIDES = ("left", "right")
 PEG, SOCKET, PIN = "peg", "socket", "pin"
@@ -38,9 +38,8 @@ WALLS = {
     "wall_near": ((0.06, 0.002, 0.018), (0.0, -0.02, 0.0)),
 }
 WALL_FRICTION = (1.0, 1.0, 0.05, 0.001, 0.001)
-PEG_AREA = objects.Area(x=(0.1, 0.2), y=(0.4, 0.6))
-SOCKET_AREA = objects.Area(x=(-0.2, -0.1), y=(0.4, 0.6))
-SUCCESS_REWARD = 4
+PEG_AREA = Area(x=(0.1, 0.2), y=(0.4, 0.6))
+SOCKET_AREA = Area(x=(-0.2, -0.1), y=(0.4, 0.6))
 
 
 @functools.cache
@@ -66,54 +65,31 @@ def make_task() -> Task:
     """The task; see the top of this file."""
     model = load_model()
     walls = list(WALLS)
-    right_touches = objects.touch_test(model, "right/right_finger_pad", [PEG])
-    left_touches = objects.touch_test(model, "left/left_finger_pad", walls)
-    on_table = objects.touch_test(model, scene.TABLE, [PEG, *walls])
-    in_socket = objects.touch_test(model, PEG, walls)
-    at_pin = objects.touch_test(model, PEG, [PIN])
-    places = {f"{name}_pose": objects.object_place(model, name) for name in (PEG, SOCKET)}
+    right_touches = objects.touches_any(model, "right/right_finger_pad", [PEG])
+    left_touches = objects.touches_any(model, "left/left_finger_pad", walls)
+    on_table = objects.touches_any(model, scene.TABLE, [PEG, *walls])
+    in_socket = objects.touches_any(model, PEG, walls)
+    at_pin = objects.touches_any(model, PEG, [PIN])
 
-    def observe(readings: Readings, memory: Memory) -> dict[str, Array]:
-        del memory
-        return joints.observe(readings, SIDES, places)
-
-    def outcome(readings: Readings, memory: Memory) -> Outcome:
+    def reward(readings: Readings, memory: Memory) -> Array:
         del memory
         held = right_touches(readings) & left_touches(readings)
         lifted = ~on_table(readings)
-        reward = jnp.where(held, jnp.where(lifted, 2, 1), 0)
-        reward = jnp.where(in_socket(readings) & lifted, 3, reward)
-        return staged_outcome(jnp.where(at_pin(readings), 4, reward), SUCCESS_REWARD)
+        stage = jnp.where(held, jnp.where(lifted, 2, 1), 0)
+        stage = jnp.where(in_socket(readings) & lifted, 3, stage)
+        return jnp.where(at_pin(readings), 4, stage)
 
-    def initial_condition(rng: jax.Array) -> Array:
-        peg, socket = jax.random.split(rng)
-        return jnp.concatenate([PEG_AREA.draw(peg), SOCKET_AREA.draw(socket)])
-
-    return Task(
+    return table_task(
         name="insertion",
         load_model=load_model,
-        observation_spec=ObservationSpec(
-            joints.feature_specs(SIDES, list(places)), joints.camera_specs(SIDES)
-        ),
-        action_spec=joints.action_spec(SIDES),
-        substeps=scene.SUBSTEPS,
-        max_episode_steps=400,
-        success_metric="reward",
-        initial_condition=initial_condition,
-        start=objects.start_with(model, [PEG, SOCKET]),
-        observe=observe,
-        outcome=outcome,
-        fields=("qpos", "qvel", "geom_xpos", "geom_xmat"),
-        control=joints.control,
+        sides=SIDES,
+        areas={PEG: PEG_AREA, SOCKET: SOCKET_AREA},
+        poses={f"{name}_pose": name for name in (PEG, SOCKET)},
+        reward=reward,
         sub_goals=(
             "both hands touch their objects",
             "both hands lift their objects",
             "the peg touches the socket in the air",
             "the peg touches the pin",
         ),
-        factors=(
-            PEG_AREA.quadrant("peg_quadrant", 0),
-            SOCKET_AREA.quadrant("socket_quadrant", 2),
-        ),
-        initial_names=("peg_x", "peg_y", "socket_x", "socket_y"),
     )

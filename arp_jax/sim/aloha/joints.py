@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from arp_jax.sim.aloha import viperx
 from arp_jax.sim.aloha.scene import CONTROL_HZ
+from arp_jax.sim.free_bodies import pose_spec
 from arp_jax.sim.task import Memory, Readings
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec
 
@@ -98,11 +99,10 @@ def action_spec(sides: Sequence[str]) -> ActionSpec:
 def feature_specs(sides: Sequence[str], objects: Sequence[str]) -> tuple[FeatureSpec, ...]:
     """Specs of what `observe` returns."""
     low, high = _limits(len(sides))
-    pose = ("x", "y", "z", "qw", "qx", "qy", "qz")
     return (
         FeatureSpec("state", _dims(sides), "rad, gripper 0..1", "joint", low, high),
         FeatureSpec("velocity", _dims(sides), "rad/s, gripper 1/s", "joint"),
-        *(FeatureSpec(name, pose, "m, quaternion", "world") for name in objects),
+        *(pose_spec(name) for name in objects),
     )
 
 

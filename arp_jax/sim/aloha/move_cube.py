@@ -15,24 +15,22 @@ Success: reward 3. Reward 1: the right finger touches the cube; 2: and the cube 
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import mujoco
 from jax import Array
 
 from arp_jax.sim import scene as contact
-from arp_jax.sim.aloha import joints, objects, scene, transfer_cube
-from arp_jax.sim.task import Memory, Outcome, Readings, Task, staged_outcome
-from arp_jax.specs import ObservationSpec
+from arp_jax.sim.aloha import objects, scene, transfer_cube
+from arp_jax.sim.aloha.table_task import table_task
+from arp_jax.sim.step_count import step_count
+from arp_jax.sim.task import Memory, Readings, Task
 
 SIDES = ("right",)
 CUBE, PLATFORM = transfer_cube.CUBE, "platform"
 PLATFORM_HALF = (0.5, 0.1, 0.05)
 PLATFORM_POS = (0.0, 0.9, 0.05)
 PLATFORM_FRICTION = (2.0, 2.0, 0.005, 0.0001, 0.0001)
-AREA = transfer_cube.AREA
 STEPS_OFF_TABLE = 50
-SUCCESS_REWARD = 3
 
 
 @functools.cache
@@ -52,62 +50,31 @@ def load_model() -> mujoco.MjModel:
 def make_task() -> Task:
     """The task; see the top of this file."""
     model = load_model()
-    hand_touches = objects.touch_test(model, CUBE, ["right/right_finger_pad"])
-    on_table = objects.touch_test(model, CUBE, [scene.TABLE])
-    on_platform = objects.touch_test(model, CUBE, [PLATFORM])
-    platform_stands = objects.touch_test(model, PLATFORM, [scene.TABLE])
-    places = {
-        "object_pose": objects.object_place(model, CUBE),
-        "platform_pose": objects.object_place(model, PLATFORM),
-    }
+    hand_touches = objects.touches_any(model, CUBE, ["right/right_finger_pad"])
+    on_table = objects.touches_any(model, CUBE, [scene.TABLE])
+    on_platform = objects.touches_any(model, CUBE, [PLATFORM])
+    platform_stands = objects.touches_any(model, PLATFORM, [scene.TABLE])
+    start_memory, remember = step_count("steps_off_table", lambda readings: ~on_table(readings))
 
-    def start_memory(initial: Array, readings: Readings) -> Memory:
-        del initial, readings
-        return {"steps_off_table": jnp.int32(0)}
-
-    def remember(memory: Memory, readings: Readings, action: Array) -> Memory:
-        del action
-        return {
-            "steps_off_table": memory["steps_off_table"] + (~on_table(readings)).astype(jnp.int32)
-        }
-
-    def observe(readings: Readings, memory: Memory) -> dict[str, Array]:
-        del memory
-        return joints.observe(readings, SIDES, places)
-
-    def outcome(readings: Readings, memory: Memory) -> Outcome:
+    def reward(readings: Readings, memory: Memory) -> Array:
         lifted = ~on_table(readings)
-        reward = jnp.where(hand_touches(readings), jnp.where(lifted, 2, 1), 0)
+        by_hand = jnp.where(hand_touches(readings), jnp.where(lifted, 2, 1), 0)
         carried = memory["steps_off_table"] >= STEPS_OFF_TABLE
         placed = carried & on_platform(readings) & platform_stands(readings)
-        return staged_outcome(jnp.where(placed, 3, reward), SUCCESS_REWARD)
+        return jnp.where(placed, 3, by_hand)
 
-    def initial_condition(rng: jax.Array) -> Array:
-        return AREA.draw(rng)
-
-    return Task(
+    return table_task(
         name="move_cube",
         load_model=load_model,
-        observation_spec=ObservationSpec(
-            joints.feature_specs(SIDES, list(places)), joints.camera_specs(SIDES)
-        ),
-        action_spec=joints.action_spec(SIDES),
-        substeps=scene.SUBSTEPS,
-        max_episode_steps=400,
-        success_metric="reward",
-        initial_condition=initial_condition,
-        start=objects.start_with(model, [CUBE]),
-        observe=observe,
-        outcome=outcome,
-        fields=("qpos", "qvel", "geom_xpos", "geom_xmat"),
-        control=joints.control,
-        start_memory=start_memory,
-        remember=remember,
+        sides=SIDES,
+        areas={CUBE: transfer_cube.AREA},
+        poses={"object_pose": CUBE, "platform_pose": PLATFORM},
+        reward=reward,
         sub_goals=(
             "the hand touches the cube",
             "the hand lifts the cube",
             "the cube lies on the platform",
         ),
-        factors=(AREA.quadrant("quadrant", 0),),
-        initial_names=("cube_x", "cube_y"),
+        start_memory=start_memory,
+        remember=remember,
     )

@@ -14,20 +14,19 @@ overrides an earlier one. Other fingers do not count (as published by ACT).
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import mujoco
 from jax import Array
 
-from arp_jax.sim.aloha import joints, objects, scene
-from arp_jax.sim.task import Memory, Outcome, Readings, Task, staged_outcome
-from arp_jax.specs import ObservationSpec
+from arp_jax.sim.aloha import objects, scene
+from arp_jax.sim.aloha.table_task import table_task
+from arp_jax.sim.areas import Area
+from arp_jax.sim.task import Memory, Readings, Task
 
 SIDES = ("left", "right")
 CUBE = "cube"
 CUBE_HALF = (0.02, 0.02, 0.02)
-AREA = objects.Area(x=(0.0, 0.2), y=(0.4, 0.6))
-SUCCESS_REWARD = 4
+AREA = Area(x=(0.0, 0.2), y=(0.4, 0.6))
 
 
 @functools.cache
@@ -42,47 +41,28 @@ def load_model() -> mujoco.MjModel:
 def make_task() -> Task:
     """The task; see the top of this file."""
     model = load_model()
-    right_touches = objects.touch_test(model, CUBE, ["right/right_finger_pad"])
-    left_touches = objects.touch_test(model, CUBE, ["left/left_finger_pad"])
-    on_table = objects.touch_test(model, CUBE, [scene.TABLE])
-    places = {"object_pose": objects.object_place(model, CUBE)}
+    right_touches = objects.touches_any(model, CUBE, ["right/right_finger_pad"])
+    left_touches = objects.touches_any(model, CUBE, ["left/left_finger_pad"])
+    on_table = objects.touches_any(model, CUBE, [scene.TABLE])
 
-    def observe(readings: Readings, memory: Memory) -> dict[str, Array]:
-        del memory
-        return joints.observe(readings, SIDES, places)
-
-    def outcome(readings: Readings, memory: Memory) -> Outcome:
+    def reward(readings: Readings, memory: Memory) -> Array:
         del memory
         right, left = right_touches(readings), left_touches(readings)
         lifted = ~on_table(readings)
-        reward = jnp.where(right, jnp.where(lifted, 2, 1), 0)
-        return staged_outcome(jnp.where(left, jnp.where(lifted, 4, 3), reward), SUCCESS_REWARD)
+        by_right = jnp.where(right, jnp.where(lifted, 2, 1), 0)
+        return jnp.where(left, jnp.where(lifted, 4, 3), by_right)
 
-    def initial_condition(rng: jax.Array) -> Array:
-        return AREA.draw(rng)
-
-    return Task(
+    return table_task(
         name="transfer_cube",
         load_model=load_model,
-        observation_spec=ObservationSpec(
-            joints.feature_specs(SIDES, list(places)), joints.camera_specs(SIDES)
-        ),
-        action_spec=joints.action_spec(SIDES),
-        substeps=scene.SUBSTEPS,
-        max_episode_steps=400,
-        success_metric="reward",
-        initial_condition=initial_condition,
-        start=objects.start_with(model, [CUBE]),
-        observe=observe,
-        outcome=outcome,
-        fields=("qpos", "qvel", "geom_xpos", "geom_xmat"),
-        control=joints.control,
+        sides=SIDES,
+        areas={CUBE: AREA},
+        poses={"object_pose": CUBE},
+        reward=reward,
         sub_goals=(
             "right hand touches the cube",
             "right hand lifts the cube",
             "left hand touches the cube",
             "left hand holds the cube",
         ),
-        factors=(AREA.quadrant("quadrant", 0),),
-        initial_names=("cube_x", "cube_y"),
     )

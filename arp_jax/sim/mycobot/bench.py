@@ -1,34 +1,32 @@
 """The table-top scene that myCobot's tasks share: arm, tool, cameras, cubes; and where things are.
 
 In: the tool's name, cubes and stands to add. Out: an `MjSpec`, the arm's kinematic chain, start
-positions, and pure functions on readings ("touches", "height above the table"). No task.
+positions, and the height of a box above the table. No task.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 from jax import Array
 
-from arp_jax.sim import boxes, kinematics, rotations
+from arp_jax.sim import kinematics, rotations
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.kinematics import Chain
 from arp_jax.sim.mycobot import tools
 from arp_jax.sim.mycobot.arm import HOME, JOINTS, add_arm
 from arp_jax.sim.mycobot.joints import ANGLES, TIMESTEP
 from arp_jax.sim.mycobot.tools import Gripper
 from arp_jax.sim.scene import add_camera_looking_at, add_pair, new_scene
-from arp_jax.sim.task import Factor, Readings, Start
-from arp_jax.specs import CameraSpec, FeatureSpec
+from arp_jax.sim.task import Readings, Start
+from arp_jax.specs import CameraSpec
 
 CUBE_HALF = 0.015  # m; the adaptive gripper opens to 45 mm
 CUBE_MASS = 0.03
 RED, BLUE, YELLOW = (0.85, 0.15, 0.12, 1.0), (0.15, 0.3, 0.8, 1.0), (0.9, 0.75, 0.15, 1.0)
 # Closer than this counts as touching, m: contacts are soft.
 TOUCH_MARGIN = 1e-3
-POSE_DIMS = ("x", "y", "z", "qw", "qx", "qy", "qz")
 _UP, _FLIP = (0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.0)
 
 
@@ -127,43 +125,16 @@ def planar_quat(yaw: Array) -> Array:
     return rotations.about(jnp.array(_UP), yaw)
 
 
-def pose_spec(name: str) -> FeatureSpec:
-    """Spec of a body's pose [7]."""
-    return FeatureSpec(name, POSE_DIMS, "m, quaternion", "world")
-
-
-def free_place(model: mujoco.MjModel, name: str) -> int:
-    """Where in qpos the seven numbers of a free body begin."""
-    return int(model.joint(name).qposadr[0])
-
-
 def start_with(model: mujoco.MjModel, gripper: Gripper | None, poses: dict[str, Array]) -> Start:
     """The arm at home, the gripper open, free bodies at poses x, y, z, yaw [4]."""
     qpos = jnp.asarray(model.qpos0, jnp.float32).at[:ANGLES].set(jnp.array(HOME))
     if gripper is not None:
         qpos = qpos.at[ANGLES : ANGLES + 2].set(gripper.stroke)
     for name, pose in poses.items():
-        first = free_place(model, name)
+        first = qpos_place(model, name)
         place = jnp.concatenate([pose[:3], planar_quat(pose[3])])
         qpos = qpos.at[first : first + 7].set(place)
     return Start(qpos=qpos)
-
-
-def touch_test(
-    model: mujoco.MjModel, geom: str, others: Sequence[str]
-) -> Callable[[Readings], Array]:
-    """A function readings -> bool [len(others)]: whether box `geom` touches each of `others`."""
-    one, many = model.geom(geom).id, np.array([model.geom(name).id for name in others])
-    half, halves = jnp.array(model.geom_size[one]), jnp.array(model.geom_size[many])
-
-    def touches(readings: Readings) -> Array:
-        pos, mat = readings["geom_xpos"], readings["geom_xmat"]
-        gaps = jax.vmap(lambda p, m, h: boxes.separation(pos[one], mat[one], half, p, m, h))(
-            pos[many], mat[many], halves
-        )
-        return gaps <= TOUCH_MARGIN
-
-    return touches
 
 
 def lowest_point(model: mujoco.MjModel, geom: str) -> Callable[[Readings], Array]:
@@ -176,14 +147,3 @@ def lowest_point(model: mujoco.MjModel, geom: str) -> Callable[[Readings], Array
         return readings["geom_xpos"][index][2] - jnp.abs(rows) @ half
 
     return height
-
-
-def quadrant_factor(name: str, middle: tuple[float, float], first: int) -> Factor:
-    """In which quarter, seen from the arm, the point `initial[first : first + 2]` lies."""
-
-    def classify(initial: Array) -> Array:
-        far = (initial[first] >= middle[0]).astype(jnp.int32)
-        left = (initial[first + 1] >= middle[1]).astype(jnp.int32)
-        return left + 2 * far
-
-    return Factor(name, ("near right", "near left", "far right", "far left"), classify)

@@ -21,8 +21,12 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import robot_quadrant
+from arp_jax.sim.free_bodies import pose_spec, qpos_place
 from arp_jax.sim.mycobot import bench, joints, tools
+from arp_jax.sim.step_count import step_count
 from arp_jax.sim.task import Memory, Outcome, Readings, Start, Task, staged_outcome
+from arp_jax.sim.touch import touch_test
 from arp_jax.specs import ObservationSpec
 
 LOW, HIGH = (0.20, -0.15, -0.7854), (0.28, -0.03, 0.7854)  # x, y (m), yaw (rad)
@@ -31,6 +35,7 @@ STAND_HALF = (0.05, 0.05, 0.02)
 STAND_POS = (0.20, 0.15, 0.02)
 OFF_TABLE = 0.003  # m between the cube's lowest corner and the table
 STEPS_OFF_TABLE = 10
+CUBE_QUADRANT = robot_quadrant(lambda initial: initial[:2], (0.24, -0.09))
 
 
 @functools.cache
@@ -51,23 +56,19 @@ def make_task(tool: str = "adaptive") -> Task:
     """The task, see the top of this file; `tool` is "adaptive" or "force"."""
     model = load_model(tool)
     gripper = tools.GRIPPERS[tool]
-    touches = bench.touch_test(model, CUBE, (*tools.PADS, STAND))
+    touches = touch_test(model, CUBE, (*tools.PADS, STAND), bench.TOUCH_MARGIN)
     height = bench.lowest_point(model, CUBE)
-    place = bench.free_place(model, CUBE)
+    place = qpos_place(model, CUBE)
+
+    def lifted(readings: Readings) -> Array:
+        return height(readings) > OFF_TABLE
+
+    start_memory, remember = step_count("steps_off_table", lifted)
 
     def start(initial: Array) -> Start:
         x, y, yaw = initial
         pose = jnp.stack([x, y, jnp.float32(bench.CUBE_HALF), yaw])
         return bench.start_with(model, gripper, {CUBE: pose})
-
-    def start_memory(initial: Array, readings: Readings) -> Memory:
-        del initial, readings
-        return {"steps_off_table": jnp.int32(0)}
-
-    def remember(memory: Memory, readings: Readings, action: Array) -> Memory:
-        del action
-        lifted = height(readings) > OFF_TABLE
-        return {"steps_off_table": memory["steps_off_table"] + lifted.astype(jnp.int32)}
 
     def observe(readings: Readings, memory: Memory) -> dict[str, Array]:
         del memory
@@ -78,8 +79,7 @@ def make_task(tool: str = "adaptive") -> Task:
 
     def outcome(readings: Readings, memory: Memory) -> Outcome:
         left, right, stand = touches(readings)
-        lifted = height(readings) > OFF_TABLE
-        reward = jnp.where(left | right, 1.0 + lifted, 0.0)
+        reward = jnp.where(left | right, 1.0 + lifted(readings), 0.0)
         done = stand & (memory["steps_off_table"] >= STEPS_OFF_TABLE)
         return staged_outcome(jnp.where(done, 3.0, reward), 3.0)
 
@@ -87,7 +87,7 @@ def make_task(tool: str = "adaptive") -> Task:
         name="mycobot_move_cube",
         load_model=functools.partial(load_model, tool),
         observation_spec=ObservationSpec(
-            (joints.state_spec(True), bench.pose_spec("object_pose")), bench.camera_specs(True)
+            (joints.state_spec(True), pose_spec("object_pose")), bench.camera_specs(True)
         ),
         action_spec=joints.action_spec(True),
         substeps=joints.SUBSTEPS,
@@ -102,6 +102,6 @@ def make_task(tool: str = "adaptive") -> Task:
         start_memory=start_memory,
         remember=remember,
         sub_goals=("a finger touches the cube", "the cube is lifted", "the cube is on the stand"),
-        factors=(bench.quadrant_factor("quadrant", (0.24, -0.09), 0),),
+        factors=(CUBE_QUADRANT,),
         initial_names=("cube_x", "cube_y", "cube_yaw"),
     )

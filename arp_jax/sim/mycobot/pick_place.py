@@ -21,9 +21,11 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.free_bodies import pose_spec, qpos_place
 from arp_jax.sim.mycobot import bench, joints, tools
-from arp_jax.sim.mycobot.move_cube import OFF_TABLE, draw_cube
+from arp_jax.sim.mycobot.move_cube import CUBE_QUADRANT, OFF_TABLE, draw_cube
 from arp_jax.sim.task import Factor, Memory, Outcome, Readings, Start, Task, staged_outcome
+from arp_jax.sim.touch import touch_test
 from arp_jax.specs import FeatureSpec, ObservationSpec
 
 CUBE, BLOCKER = "cube", "blocker"
@@ -56,32 +58,36 @@ def goal_of(occupied: Array) -> Array:
     return goals[(occupied > 0.5).astype(jnp.int32)]
 
 
+def draw_start(rng: Array) -> Array:
+    """x, y and yaw of the cube, and 1 if B1 is occupied, else 0: [4]."""
+    cube, coin = jax.random.split(rng)
+    return jnp.append(draw_cube(cube), jax.random.bernoulli(coin).astype(jnp.float32))
+
+
+def blocker_place(occupied: Array) -> Array:
+    """Where the blue cube starts, x and y [2]."""
+    return jnp.where(occupied > 0.5, jnp.array(B1), jnp.array(PARKED))
+
+
 def make_task(tool: str = "adaptive") -> Task:
     """The task, see the top of this file; `tool` is "adaptive" or "force"."""
     model = load_model(tool)
     gripper = tools.GRIPPERS[tool]
-    touches = bench.touch_test(model, CUBE, tools.PADS)
+    touches = touch_test(model, CUBE, tools.PADS, bench.TOUCH_MARGIN)
     height = bench.lowest_point(model, CUBE)
     tip = model.site(tools.TIP).id
-    place, other = (bench.free_place(model, name) for name in (CUBE, BLOCKER))
+    place, other = (qpos_place(model, name) for name in (CUBE, BLOCKER))
     speed = int(model.joint(CUBE).dofadr[0])
-
-    def initial_condition(rng: Array) -> Array:
-        cube, coin = jax.random.split(rng)
-        return jnp.append(draw_cube(cube), jax.random.bernoulli(coin).astype(jnp.float32))
-
-    def blocker_place(initial: Array) -> Array:
-        return jnp.where(initial[3] > 0.5, jnp.array(B1), jnp.array(PARKED))
 
     def start(initial: Array) -> Start:
         half = jnp.float32(bench.CUBE_HALF)
         cube = jnp.stack([initial[0], initial[1], half, initial[2]])
-        blocker = jnp.concatenate([blocker_place(initial), jnp.stack([half, jnp.float32(0)])])
+        blocker = jnp.concatenate([blocker_place(initial[3]), jnp.stack([half, jnp.float32(0)])])
         return bench.start_with(model, gripper, {CUBE: cube, BLOCKER: blocker})
 
     def start_memory(initial: Array, readings: Readings) -> Memory:
         del readings
-        return {"goal": goal_of(initial[3]), "blocker": blocker_place(initial)}
+        return {"goal": goal_of(initial[3]), "blocker": blocker_place(initial[3])}
 
     def observe(readings: Readings, memory: Memory) -> dict[str, Array]:
         qpos = readings["qpos"]
@@ -111,8 +117,8 @@ def make_task(tool: str = "adaptive") -> Task:
         observation_spec=ObservationSpec(
             (
                 joints.state_spec(True),
-                bench.pose_spec("object_pose"),
-                bench.pose_spec("blocker_pose"),
+                pose_spec("object_pose"),
+                pose_spec("blocker_pose"),
                 FeatureSpec("goal", ("x", "y", "z"), "m", "world"),
             ),
             bench.camera_specs(True),
@@ -121,7 +127,7 @@ def make_task(tool: str = "adaptive") -> Task:
         substeps=joints.SUBSTEPS,
         max_episode_steps=120,
         success_metric="reward",
-        initial_condition=initial_condition,
+        initial_condition=draw_start,
         start=start,
         observe=observe,
         outcome=outcome,
@@ -135,7 +141,7 @@ def make_task(tool: str = "adaptive") -> Task:
             "it is released and the arm is clear",
         ),
         factors=(
-            bench.quadrant_factor("quadrant", (0.24, -0.09), 0),
+            CUBE_QUADRANT,
             Factor("B1", ("free", "occupied"), lambda i: (i[3] > 0.5).astype(jnp.int32)),
         ),
         initial_names=("cube_x", "cube_y", "cube_yaw", "occupied"),

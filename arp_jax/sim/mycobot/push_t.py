@@ -22,15 +22,19 @@ import mujoco
 from jax import Array
 
 from arp_jax.sim import kinematics
+from arp_jax.sim.areas import quadrant_factor
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.kinematics import Chain
 from arp_jax.sim.mycobot import bench, board, joints, tools
 from arp_jax.sim.mycobot.arm import COMMAND_LIMITS, HOME
 from arp_jax.sim.push_t import env as push_t
 from arp_jax.sim.push_t import geometry, reset_laws
 from arp_jax.sim.push_t.coverage import coverage
-from arp_jax.sim.task import Factor, Memory, Outcome, Readings, Start, Task
+from arp_jax.sim.task import Memory, Outcome, Readings, Start, Task
 from arp_jax.specs import ObservationSpec
 
+# In the picture x grows to the right and y downwards, which is towards the arm.
+QUARTERS = ("far left", "far right", "near left", "near right")
 PEG_RADIUS = geometry.AGENT_RADIUS * board.SCALE
 # From anywhere on the board, and from one target to the next.
 START_ITERATIONS, STEP_ITERATIONS = 40, 10
@@ -59,17 +63,12 @@ def upright(chain: Chain, target: Array, near: Array, iterations: int) -> Array:
     return kinematics.solve(chain, place, quat, near, iterations).q
 
 
-def _quadrant(initial: Array) -> Array:
-    right, low = (initial[2:4] >= 250.0).astype(jnp.int32)
-    return right + 2 * low
-
-
 def make_task() -> Task:
     """The task; see the top of this file."""
     model = load_model()
     chain = bench.tip_chain(model)
     tip = model.site(tools.TIP).id
-    first = int(model.joint(board.BLOCK[0]).qposadr[0])
+    first = qpos_place(model, board.BLOCK[0])
 
     def start(initial: Array) -> Start:
         arm = upright(chain, initial[:2], jnp.array(HOME), START_ITERATIONS)
@@ -121,8 +120,6 @@ def make_task() -> Task:
         outcome=outcome,
         fields=("qpos", "site_xpos"),
         control=control,
-        factors=(
-            Factor("quadrant", ("far left", "far right", "near left", "near right"), _quadrant),
-        ),
+        factors=(quadrant_factor(lambda initial: initial[2:4], (250.0, 250.0), QUARTERS),),
         initial_names=("agent_x", "agent_y", "block_x", "block_y", "block_angle"),
     )

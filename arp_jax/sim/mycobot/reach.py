@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import robot_quadrant
 from arp_jax.sim.mycobot import bench, joints, tools
 from arp_jax.sim.task import Memory, Outcome, Readings, Start, Task, staged_outcome
 from arp_jax.specs import FeatureSpec, ObservationSpec
@@ -98,6 +99,6 @@ def make_task() -> Task:
         control=joints.joint_control(None),
         start_memory=start_memory,
         sub_goals=("the tip is within 5 cm of the target", "the tip is within 1 cm of the target"),
-        factors=(bench.quadrant_factor("quadrant", (0.18, 0.0), 0),),
+        factors=(robot_quadrant(lambda initial: initial[:2], (0.18, 0.0)),),
         initial_names=("target_x", "target_y", "target_z"),
     )

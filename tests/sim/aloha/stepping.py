@@ -9,12 +9,7 @@ import mujoco
 import numpy as np
 
 from arp_jax.sim.task import Task
-
-
-def readings_of(data: mujoco.MjData, task: Task) -> dict[str, jax.Array]:
-    """The task's readings, float32, from what MuJoCo computed last."""
-    values = {name: jnp.array(getattr(data, name), jnp.float32) for name in task.fields}
-    return {n: v.reshape(-1, 3, 3) if n.endswith("xmat") else v for n, v in values.items()}
+from tests.sim.readings import read
 
 
 def started(task: Task, initial: np.ndarray) -> mujoco.MjData:
@@ -30,7 +25,7 @@ def roll_out(
 ) -> Iterator[tuple[mujoco.MjData, Any]]:
     """(MuJoCo's state, Outcome) after each action; the state is one object that moves on."""
     model, data = task.load_model(), started(task, initial)
-    readings = readings_of(data, task)
+    readings = read(task, data)
     memory = task.start_memory(jnp.asarray(initial), readings)
     control, remember = jax.jit(task.control), jax.jit(task.remember)
     outcome = jax.jit(task.outcome)
@@ -39,6 +34,6 @@ def roll_out(
         mujoco.mj_step(model, data, task.substeps)
         # Positions of bodies and contacts of this very time.
         mujoco.mj_forward(model, data)
-        readings = readings_of(data, task)
+        readings = read(task, data)
         memory = remember(memory, readings, action)
         yield data, outcome(readings, memory)

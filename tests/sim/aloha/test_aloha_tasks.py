@@ -9,7 +9,8 @@ import pytest
 from arp_jax.sim.aloha import joints
 from arp_jax.sim.tasks import make_task
 from tests.golden_files import golden_path, load_golden
-from tests.sim.aloha.stepping import readings_of, started
+from tests.sim.aloha.stepping import started
+from tests.sim.readings import read
 
 TASKS = ("transfer_cube", "insertion", "move_cube")
 each_task = pytest.mark.parametrize("name", TASKS)
@@ -29,7 +30,7 @@ def test_specs_have_the_sizes_of_what_they_describe(name):
     task = make_task(name)
     initial = task.initial_condition(jax.random.key(3))
     assert initial.shape == (len(task.initial_names),)
-    readings = readings_of(started(task, np.array(initial)), task)
+    readings = read(task, started(task, np.array(initial)))
     seen = task.observe(readings, task.start_memory(initial, readings))
     assert set(seen) == {f.name for f in task.observation_spec.features}
     for feature in task.observation_spec.features:
@@ -46,7 +47,7 @@ def test_specs_have_the_sizes_of_what_they_describe(name):
 def test_commanding_the_present_positions_holds_them(name):
     task = make_task(name)
     initial = np.array(task.initial_condition(jax.random.key(0)))
-    readings = readings_of(started(task, initial), task)
+    readings = read(task, started(task, initial))
     state = task.observe(readings, {})["state"]
     ctrl = np.array(task.control(state, readings, {}))[0]
     np.testing.assert_allclose(ctrl, readings["qpos"][: len(ctrl)], atol=1e-6)
@@ -88,7 +89,7 @@ def test_move_cube_counts_the_steps_off_the_table():
     data = mujoco.MjData(task.load_model())
     data.qpos[:] = place(task, "cube", (0.0, 0.9, 0.12))
     mujoco.mj_forward(task.load_model(), data)
-    readings = readings_of(data, task)
+    readings = read(task, data)
     memory = task.start_memory(jnp.zeros(2), readings)
     remember, outcome = jax.jit(task.remember), jax.jit(task.outcome)
     rewards = []
@@ -100,10 +101,10 @@ def test_move_cube_counts_the_steps_off_the_table():
     # Steps on the table do not reset the count, nor add to it.
     data.qpos[:] = place(task, "cube", (0.0, 0.5, 0.02))
     mujoco.mj_forward(task.load_model(), data)
-    again = remember(memory, readings_of(data, task), jnp.zeros(7))
+    again = remember(memory, read(task, data), jnp.zeros(7))
     assert int(again["steps_off_table"]) == int(memory["steps_off_table"]) == 60
     # A platform that left the table spoils it.
     data.qpos[:] = place(task, "platform", (0.0, 0.9, 0.06))
     data.joint("cube").qpos[:3] = (0.0, 0.9, 0.13)
     mujoco.mj_forward(task.load_model(), data)
-    assert float(outcome(readings_of(data, task), memory).reward) == 0.0
+    assert float(outcome(read(task, data), memory).reward) == 0.0

@@ -9,15 +9,16 @@ import mujoco
 import numpy as np
 import pytest
 
-from arp_jax.sim.experts.expert import Expert
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.mycobot import bench, move_cube, pick_place, tools
-from arp_jax.sim.native import NativeEnv
 from arp_jax.sim.push_t import geometry
 from arp_jax.sim.push_t.env import ACTION_SPEC, PushT
 from arp_jax.sim.push_t.reset_laws import initial_from_pose
 from arp_jax.sim.task import Task
 from arp_jax.sim.tasks import make_expert, make_task
 from arp_jax.specs import check_match
+from tests.sim.expert_tries import play
+from tests.sim.readings import read
 
 NAMES = ("mycobot_reach", "mycobot_move_cube", "mycobot_pick_place", "mycobot_push_t")
 
@@ -35,29 +36,7 @@ def readings_at(task: Task, qpos: np.ndarray) -> dict[str, jax.Array]:
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
-    readings = {name: jnp.asarray(getattr(data, name), jnp.float32) for name in task.fields}
-    return {
-        name: value.reshape(-1, 3, 3) if name.endswith("xmat") else value
-        for name, value in readings.items()
-    }
-
-
-def play(task: Task, expert: Expert, envs: int) -> np.ndarray:
-    """Whether the expert succeeds at any time, bool [envs]."""
-    keys = jax.random.split(jax.random.key(0), envs)
-    initial = jax.vmap(task.initial_condition)(keys)
-    env = NativeEnv(task, envs)
-    state = env.reset(np.asarray(initial))
-    memory = jax.jit(jax.vmap(expert.start, (0, 0, None)))(initial, keys, jnp.float32(0.0))
-    act = jax.jit(jax.vmap(expert.act))
-    success, steps = np.zeros(envs, bool), 0
-    while steps < task.max_episode_steps and not success.all():
-        actions, memory = act(memory, state.observation, state.physics.readings)
-        for action in np.moveaxis(np.asarray(actions), 1, 0):
-            state = env.step(action, ~success)
-            success |= np.asarray(state.done)
-            steps += 1
-    return success
+    return read(task, data)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,7 +83,7 @@ def test_actions_are_clipped_and_scaled():
 def test_move_cube_counts_stages():
     task, start_of, _, outcome = programs("mycobot_move_cube")
     start = np.asarray(start_of(jnp.array([0.24, -0.09, 0.0])).qpos)
-    place = bench.free_place(task.load_model(), move_cube.CUBE)
+    place = qpos_place(task.load_model(), move_cube.CUBE)
     x, y, middle = move_cube.STAND_POS
     top = middle + move_cube.STAND_HALF[2] + bench.CUBE_HALF
 
@@ -132,7 +111,7 @@ def test_move_cube_remembers_how_long_the_cube_was_off_the_table():
     qpos = np.asarray(start_of(jnp.array([0.24, -0.09, 0.3])).qpos)
     low = readings_at(task, qpos)
     qpos = qpos.copy()
-    qpos[bench.free_place(task.load_model(), move_cube.CUBE) + 2] += 0.01
+    qpos[qpos_place(task.load_model(), move_cube.CUBE) + 2] += 0.01
     high = readings_at(task, qpos)
     memory = task.start_memory(jnp.zeros(3), low)
     for readings, expected in ((low, 0), (high, 1), (low, 1), (high, 2)):
@@ -143,9 +122,7 @@ def test_move_cube_remembers_how_long_the_cube_was_off_the_table():
 def test_pick_place_wants_the_free_goal():
     task, start_of, _, outcome = programs("mycobot_pick_place")
     model = task.load_model()
-    cube, blocker = (
-        bench.free_place(model, name) for name in (pick_place.CUBE, pick_place.BLOCKER)
-    )
+    cube, blocker = (qpos_place(model, name) for name in (pick_place.CUBE, pick_place.BLOCKER))
 
     def judge(
         goal: tuple[float, float], occupied: float, push: float = 0.0, speed: float = 0.0

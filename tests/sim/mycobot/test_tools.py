@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.mycobot import arm, bench, tools
 from arp_jax.sim.mycobot.move_cube import load_model
 
@@ -57,7 +58,7 @@ def test_gripper_holds_a_cube_against_gravity(kind):
     data.qpos[:6] = arm.HOME
     data.qpos[6:8] = 0.0148
     mujoco.mj_kinematics(model, data)
-    place = bench.free_place(model, "cube")
+    place = qpos_place(model, "cube")
     data.qpos[place : place + 3] = data.site(tools.TIP).xpos
     data.qpos[place + 3 : place + 7] = np.zeros(4)
     mujoco.mju_mat2Quat(data.qpos[place + 3 : place + 7], data.site(tools.TIP).xmat)
