@@ -266,7 +266,8 @@ def _serve(
             order, arguments = pipe.recv()
             pipe.send((True, getattr(episodes, order)(*arguments)))
     except (EOFError, BrokenPipeError):
-        pass  # the other side has closed: done
+        # The other side has closed the pipe: that is how a worker is told to end.
+        return
     except Exception:
         pipe.send((False, traceback.format_exc()))
     finally:
