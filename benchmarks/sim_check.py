@@ -36,6 +36,7 @@ ENGINES = ("native", "mjx", "mjx-warp")
 PACKAGES = ("jax", "jaxlib", "numpy", "mujoco", "mujoco-mjx", "warp-lang")
 COMPARED = 64  # environments in which engines are compared
 EARLY = 50  # control steps of the first deviation
+CHUNK, MARGIN = 5, 5  # control steps in one call of MJX, and after the longest episode
 
 
 class Replay(NamedTuple):
@@ -75,8 +76,12 @@ def expert_tries(task: Task, count: int) -> list[Episode]:
 
 
 def stacked_actions(episodes: Sequence[Episode]) -> np.ndarray:
-    """Actions [T, E, A] of the longest episode's length; shorter ones repeat their last action."""
-    length = max(len(e.action) for e in episodes)
+    """Actions [T, E, A]; an episode that ended repeats its last action.
+
+    T is the longest episode's length and a few steps more: another engine may succeed a step later.
+    """
+    length = max(len(e.action) for e in episodes) + MARGIN
+    length += -length % CHUNK
     return np.stack(
         [np.pad(e.action, ((0, length - len(e.action)), (0, 0)), "edge") for e in episodes], 1
     )
@@ -216,7 +221,7 @@ def check_mjx(task: Task, engine: str, replay: Replay, args: argparse.Namespace)
     """The row of one MJX engine."""
     impl = "warp" if engine == "mjx-warp" else "jax"
     # Key-frame tasks take seconds of physics a step: one step a call is enough.
-    chunk = 1 if task.physics_steps > 50 else 5
+    chunk = 1 if task.physics_steps > 50 else CHUNK
     rates: dict[int, float] = {}
     program = MjxProgram(task, impl, COMPARED, chunk)
     compile_seconds = program.compile_seconds

@@ -9,7 +9,7 @@ Evaluate:  python -m arp_jax.evaluate runs/arp_transfer_cube_state --episodes 20
                --env gym_aloha/AlohaTransferCube-v0
 Expected:  10 minutes on 2 cores; see docs/results.md. No image is drawn anywhere.
 
-One second of the future (50 actions) is predicted at a time, of which half is executed. The plan,
+One second of the future (50 actions) is predicted and executed at a time. The plan,
 five way-points of all 14 joints from the last to the first, comes one a pass; the actions between
 them come in one.
 """
@@ -62,6 +62,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval.env = "transfer_cube"
     config.eval.episodes = 200
     config.eval.envs = 200
-    config.eval.execute = 25
+    config.eval.execute = 50
     config.eval.max_steps = 400
     return config
