@@ -1,17 +1,22 @@
 """Tables of colored blocks, as lifting and stacking share them.
 
-In: names of the blocks, the block that matters first. Out: a layout of the initial condition, the
-model, draws, the start and the factors. The rules of a task are in its own file.
+In: names of the blocks, the block that matters first, and a task's rules. Out: the model, a layout
+of the initial condition, the task. The rules themselves are in the tasks' own files.
 """
+
+import functools
+from collections.abc import Callable
 
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import Area
 from arp_jax.sim.tabletop import arm, palette, placement, things
+from arp_jax.sim.tabletop.keyframe_task import keyframe_task
 from arp_jax.sim.tabletop.layout import Layout, pose_names
-from arp_jax.sim.task import Factor, Start
+from arp_jax.sim.task import Readings, Start, Task
 
-AREA = placement.Area(0.02, 0.36, -0.28, 0.28)
+AREA = Area((0.02, 0.36), (-0.28, 0.28))
 # Blocks that far apart leave room for an open finger at any angle, m.
 SPACING = 0.1
 
@@ -21,6 +26,7 @@ def block_layout(names: tuple[str, ...]) -> Layout:
     return Layout((("blocks", pose_names(*names)), ("colors", names), ("phrase", ("index",))))
 
 
+@functools.cache
 def block_model(names: tuple[str, ...]) -> mujoco.MjModel:
     """The scene with these blocks; they may touch each other."""
     spec = arm.new_tabletop()
@@ -30,29 +36,46 @@ def block_model(names: tuple[str, ...]) -> mujoco.MjModel:
     return spec.compile()
 
 
-def draw_blocks(key: Array, count: int) -> dict[str, Array]:
-    """The part "blocks": poses in different cells of `AREA`, turned by up to 45 degrees."""
-    return {"blocks": placement.scatter_poses(key, AREA, (2, 3), count, (SPACING, SPACING), 0.785)}
+def block_task(
+    name: str,
+    layout: Layout,
+    phrases: tuple[str, ...],
+    reward: Callable[[Readings, Array], Array],
+    sub_goals: tuple[str, ...],
+    max_episode_steps: int,
+) -> Task:
+    """A task with nothing but blocks; arguments as in `keyframe_task`, `layout` of `block_layout`.
 
-
-def start_blocks(model: mujoco.MjModel, layout: Layout, initial: Array) -> Start:
-    """Blocks on the table in their colors."""
+    Blocks start in different cells of `AREA`, turned by up to 45 degrees.
+    """
     names = layout.dims("colors")
-    colors = palette.rgba(layout.part(initial, "colors"))
-    return things.compose_start(
-        model,
-        things.on_table(names, layout.poses(initial, "blocks")),
-        colors=dict(zip(names, colors, strict=True)),
-    )
+    model = block_model(names)
 
+    def draw(key: Array) -> dict[str, Array]:
+        spacing = (SPACING, SPACING)
+        return {"blocks": placement.scatter_poses(key, AREA, (2, 3), len(names), spacing, 0.785)}
 
-def block_factors(layout: Layout) -> tuple[Factor, ...]:
-    """Quadrant of the first block, and how near the others are."""
+    def start(initial: Array) -> Start:
+        colors = palette.rgba(layout.part(initial, "colors"))
+        return things.compose_start(
+            model,
+            things.on_table(names, poses(initial)),
+            colors=dict(zip(names, colors, strict=True)),
+        )
 
     def poses(initial: Array) -> Array:
         return layout.poses(initial, "blocks")
 
-    return (
-        placement.quadrant_factor(AREA, lambda initial: poses(initial)[0]),
-        placement.distractor_factor(poses, slice(1, None)),
+    return keyframe_task(
+        name=name,
+        model=model,
+        layout=layout,
+        phrases=phrases,
+        objects=names,
+        draw=draw,
+        start=start,
+        reward=reward,
+        sub_goals=sub_goals,
+        max_episode_steps=max_episode_steps,
+        factors=placement.place_factors(AREA, poses),
     )

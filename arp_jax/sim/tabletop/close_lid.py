@@ -14,6 +14,8 @@ import functools
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import Area
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.tabletop import arm, palette, placement, things
 from arp_jax.sim.tabletop.keyframe_task import highest_stage, keyframe_task
 from arp_jax.sim.tabletop.layout import Layout, pose_names
@@ -23,7 +25,7 @@ BOXES = ("target", "distractor")
 # Half side and height of a box, half thickness of a lid, m; angles of a lid, rad.
 HALF, HEIGHT, LID = 0.07, 0.06, 0.004
 OPEN, STILL_OPEN, MOVED, CLOSED = 1.8, 1.2, 1.4, 0.1
-AREA = placement.Area(0.06, 0.2, -0.26, 0.26)
+AREA = Area((0.06, 0.2), (-0.26, 0.26))
 LAYOUT = Layout((("boxes", pose_names(*BOXES)), ("colors", BOXES), ("phrase", ("index",))))
 PHRASES = (
     "close the {target} box",
@@ -91,7 +93,7 @@ def _start(initial: Array) -> Start:
 def _reward(readings: Readings, progress: Array) -> Array:
     del progress
     model = load_model()
-    target, other = (readings["qpos"][int(model.joint(lid(n)).qposadr[0])] for n in BOXES)
+    target, other = (readings["qpos"][qpos_place(model, lid(n))] for n in BOXES)
     return highest_stage(target < MOVED, (target < CLOSED) & (other > STILL_OPEN))
 
 
@@ -112,8 +114,5 @@ def make_task() -> Task:
         reward=_reward,
         sub_goals=("lid moved", "closed"),
         max_episode_steps=12,
-        factors=(
-            placement.quadrant_factor(AREA, lambda initial: _places(initial)[0]),
-            placement.distractor_factor(_places, slice(1, None), near=0.3),
-        ),
+        factors=placement.place_factors(AREA, _places, near=0.3),
     )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import Area
 from arp_jax.sim.tabletop import arm, palette, placement, things
 from arp_jax.sim.tabletop.keyframe_task import highest_stage, keyframe_task
 from arp_jax.sim.tabletop.layout import Layout, pose_names
@@ -25,7 +26,7 @@ PEG_REST = arm.TABLE_TOP + PEG_HALF[2]
 # Sockets: half of the hole, of the outside, and the height, m. The peg has 4 mm on every side.
 HOLE, OUTSIDE, HEIGHT = 0.015, 0.04, 0.05
 CLOSE, OFF_TABLE, DEEP = 0.01, 0.02, 0.01
-AREA = placement.Area(0.05, 0.34, -0.26, 0.26)
+AREA = Area((0.05, 0.34), (-0.26, 0.26))
 LAYOUT = Layout(
     (
         ("things", pose_names(PEG, *SOCKETS)),
@@ -105,8 +106,5 @@ def make_task() -> Task:
         reward=_reward,
         sub_goals=("grasped", "off the table", "over the hole", "inserted"),
         max_episode_steps=12,
-        factors=(
-            placement.quadrant_factor(AREA, lambda initial: _socket_places(initial)[0]),
-            placement.distractor_factor(_socket_places, slice(1, None), near=0.22),
-        ),
+        factors=placement.place_factors(AREA, _socket_places, near=0.22),
     )

@@ -93,12 +93,6 @@ def keyframe_task(
     def outcome(readings: Readings, memory: Memory) -> Outcome:
         return staged_outcome(reward(readings, memory["progress"]), len(sub_goals))
 
-    def instruction(initial: Any) -> str:
-        colors = layout.part(np.asarray(initial), "colors")
-        names = [palette.NAMES[int(index)] for index in colors]
-        sentence = phrases[int(layout.part(np.asarray(initial), "phrase")[0])]
-        return sentence.format(**dict(zip(layout.dims("colors"), names, strict=True)))
-
     progress_size = jax.eval_shape(first_progress, *_example(model, layout)).shape[0]
     return Task(
         name=name,
@@ -118,7 +112,7 @@ def keyframe_task(
         remember=remember,
         sub_goals=sub_goals,
         factors=(*factors, _color_factor(layout)),
-        instruction=instruction,
+        instruction=_instruction(layout, phrases),
         initial_names=layout.names,
     )
 
@@ -127,6 +121,18 @@ def highest_stage(*reached: Array) -> Array:
     """Number of the last condition that holds, float32 []: later stages imply the earlier ones."""
     stages = [jnp.where(one, float(place + 1), 0.0) for place, one in enumerate(reached)]
     return jnp.max(jnp.stack(stages))
+
+
+def _instruction(layout: Layout, phrases: tuple[str, ...]) -> Callable[[Any], str]:
+    """Initial condition [K] -> the sentence, with the colors' names filled in."""
+
+    def instruction(initial: Any) -> str:
+        colors = layout.part(np.asarray(initial), "colors")
+        names = [palette.NAMES[int(index)] for index in colors]
+        sentence = phrases[int(layout.part(np.asarray(initial), "phrase")[0])]
+        return sentence.format(**dict(zip(layout.dims("colors"), names, strict=True)))
+
+    return instruction
 
 
 def _example(model: mujoco.MjModel, layout: Layout) -> tuple[Any, Any]:

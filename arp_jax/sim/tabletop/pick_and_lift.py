@@ -7,13 +7,10 @@ Success: both fingers touch the named block and it is at least 15 cm above where
 Stages: grasped; off the table by 2 cm; lifted by 15 cm.
 """
 
-import functools
-
-import mujoco
 from jax import Array
 
 from arp_jax.sim.tabletop import blocks, things
-from arp_jax.sim.tabletop.keyframe_task import highest_stage, keyframe_task
+from arp_jax.sim.tabletop.keyframe_task import highest_stage
 from arp_jax.sim.task import Readings, Task
 
 BLOCKS = ("target", "distractor1", "distractor2")
@@ -27,15 +24,9 @@ PHRASES = (
 )
 
 
-@functools.cache
-def load_model() -> mujoco.MjModel:
-    """The scene with three blocks."""
-    return blocks.block_model(BLOCKS)
-
-
 def _reward(readings: Readings, progress: Array) -> Array:
     del progress
-    model = load_model()
+    model = blocks.block_model(BLOCKS)
     height = things.position_of(model, readings, "target")[2] - things.BLOCK_REST
     held = things.grasped(model, readings, "target")
     return highest_stage(held, held & (height > OFF_TABLE), held & (height > LIFTED))
@@ -43,16 +34,11 @@ def _reward(readings: Readings, progress: Array) -> Array:
 
 def make_task() -> Task:
     """The task "pick_and_lift"."""
-    return keyframe_task(
+    return blocks.block_task(
         name="pick_and_lift",
-        model=load_model(),
         layout=LAYOUT,
         phrases=PHRASES,
-        objects=BLOCKS,
-        draw=lambda key: blocks.draw_blocks(key, len(BLOCKS)),
-        start=lambda initial: blocks.start_blocks(load_model(), LAYOUT, initial),
         reward=_reward,
         sub_goals=("grasped", "off the table", "lifted"),
         max_episode_steps=10,
-        factors=blocks.block_factors(LAYOUT),
     )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import Area
 from arp_jax.sim.tabletop import arm, palette, placement, things
 from arp_jax.sim.tabletop.keyframe_task import highest_stage, keyframe_task
 from arp_jax.sim.tabletop.layout import Layout, pose_names
@@ -23,7 +24,7 @@ BLOCK, SQUARES = "block", ("target", "distractor1", "distractor2")
 HALF_SQUARE, INSIDE, OFF_TABLE = 0.045, 0.01, 0.02
 # Squares are painted on the table: half a millimetre, touching nothing.
 THICKNESS = 0.0005
-AREA = placement.Area(0.03, 0.36, -0.28, 0.28)
+AREA = Area((0.03, 0.36), (-0.28, 0.28))
 LAYOUT = Layout(
     (
         ("things", pose_names(BLOCK, *SQUARES)),
@@ -95,8 +96,5 @@ def make_task() -> Task:
         reward=_reward,
         sub_goals=("grasped", "off the table", "over the square", "placed"),
         max_episode_steps=12,
-        factors=(
-            placement.quadrant_factor(AREA, lambda initial: _square_places(initial)[0]),
-            placement.distractor_factor(_square_places, slice(1, None), near=0.2),
-        ),
+        factors=placement.place_factors(AREA, _square_places, near=0.2),
     )

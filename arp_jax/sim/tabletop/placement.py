@@ -2,32 +2,17 @@
 
 In: a key and a rectangle. Out: planar positions and yaws. Things get different cells of a grid and
 move inside their cell only, so that nothing has to be drawn again (rejection does not vmap). Also
-the factor "quadrant", which says in which quarter of a rectangle the thing that matters lies.
+the factors that all tasks have: where the thing that matters lies, and how near the others are.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from arp_jax.sim.areas import Area, robot_quadrant
 from arp_jax.sim.task import Factor
-
-
-@dataclasses.dataclass(frozen=True)
-class Area:
-    """A rectangle on the table, m, world: x grows away from the robot, y to its left."""
-
-    low_x: float
-    high_x: float
-    low_y: float
-    high_y: float
-
-    @property
-    def middle(self) -> tuple[float, float]:
-        """Centre (x, y)."""
-        return (self.low_x + self.high_x) / 2, (self.low_y + self.high_y) / 2
 
 
 def scatter(
@@ -45,7 +30,7 @@ def scatter(
     Raises:
         ValueError: more things than cells, or cells smaller than `spacing`.
     """
-    sides = (area.high_x - area.low_x, area.high_y - area.low_y)
+    sides = (area.x[1] - area.x[0], area.y[1] - area.y[0])
     # The outermost centres may reach the border: n cells share the side plus one spacing.
     cell = [(side + gap) / cells for side, gap, cells in zip(sides, spacing, grid, strict=True)]
     if count > grid[0] * grid[1] or cell[0] < spacing[0] or cell[1] < spacing[1]:
@@ -54,7 +39,7 @@ def scatter(
     taken = jax.random.permutation(cell_key, grid[0] * grid[1])[:count]
     place = jnp.stack([taken // grid[1], taken % grid[1]], -1) + 0.5
     gaps, sizes = jnp.array(spacing), jnp.array(cell)
-    corner = jnp.array([area.low_x, area.low_y]) - gaps / 2
+    corner = jnp.array([area.x[0], area.y[0]]) - gaps / 2
     offset = jax.random.uniform(offset_key, (count, 2), minval=-0.5, maxval=0.5)
     return corner + place * sizes + offset * (sizes - gaps)
 
@@ -73,19 +58,8 @@ def scatter_poses(
     return jnp.concatenate([scatter(place_key, area, grid, count, spacing), yaw], -1)
 
 
-def quadrant_factor(area: Area, position: Callable[[Array], Array]) -> Factor:
-    """Factor "quadrant" of a position [>= 2] (x, y first) that `position` reads from [K]."""
-    middle_x, middle_y = area.middle
-
-    def classify(initial: Array) -> Array:
-        x, y = position(initial)[0], position(initial)[1]
-        return (2 * (x > middle_x) + (y > middle_y)).astype(jnp.int32)
-
-    return Factor("quadrant", ("near right", "near left", "far right", "far left"), classify)
-
-
 def distractor_factor(
-    positions: Callable[[Array], Array], distractors: slice, near: float = 0.14
+    positions: Callable[[Array], Array], distractors: slice, near: float
 ) -> Factor:
     """Factor "distractors": is one of them closer than `near` m to the thing that matters?
 
@@ -101,3 +75,16 @@ def distractor_factor(
         return (jnp.min(distance) > near).astype(jnp.int32)
 
     return Factor("distractors", ("near", "far"), classify)
+
+
+def place_factors(
+    area: Area,
+    positions: Callable[[Array], Array],
+    distractors: slice = slice(1, None),
+    near: float = 0.14,
+) -> tuple[Factor, Factor]:
+    """Factors "quadrant" of the thing that matters in its area, and "distractors", see there."""
+    return (
+        robot_quadrant(lambda initial: positions(initial)[0], area.middle),
+        distractor_factor(positions, distractors, near),
+    )

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import Area
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.tabletop import arm, palette, placement, things
 from arp_jax.sim.tabletop.keyframe_task import keyframe_task
 from arp_jax.sim.tabletop.layout import Layout, pose_names
@@ -27,7 +29,7 @@ CAP_HALF = (0.022, 0.022, 0.012)
 CAP_HEIGHT, TRAVEL, DOWN = 0.03, 0.012, 0.008
 CAP_TOP = arm.TABLE_TOP + CAP_HEIGHT + CAP_HALF[2]
 _SPRING, _DAMPING, _INERTIA = 300.0, 3.0, 0.1  # N/m, N s/m, kg
-AREA = placement.Area(0.03, 0.34, -0.28, 0.28)
+AREA = Area((0.03, 0.34), (-0.28, 0.28))
 LAYOUT = Layout((("buttons", pose_names(*BUTTONS)), ("colors", BUTTONS), ("phrase", ("index",))))
 PHRASES = (
     "push the {first} button, then the {second} button, then the {third} button",
@@ -87,7 +89,7 @@ def _first_progress(initial: Array, readings: Readings) -> Array:
 
 def _update_progress(progress: Array, readings: Readings) -> Array:
     model = load_model()
-    joints = jnp.array([int(model.joint(cap(name)).qposadr[0]) for name in BUTTONS])
+    joints = jnp.array([qpos_place(model, cap(name)) for name in BUTTONS])
     down = readings["qpos"][joints] < -DOWN  # [4]
     count, spoilt = progress
     place = jnp.arange(len(BUTTONS))
@@ -120,10 +122,7 @@ def make_task() -> Task:
         reward=_reward,
         sub_goals=("first button", "second button", "third button"),
         max_episode_steps=15,
-        factors=(
-            placement.quadrant_factor(AREA, lambda initial: _places(initial)[0]),
-            placement.distractor_factor(_places, slice(ORDERED, None), near=0.2),
-        ),
+        factors=placement.place_factors(AREA, _places, slice(ORDERED, None), near=0.2),
         first_progress=_first_progress,
         update_progress=_update_progress,
     )

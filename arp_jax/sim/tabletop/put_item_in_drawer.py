@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import Area
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.tabletop import arm, palette, placement, things
 from arp_jax.sim.tabletop.keyframe_task import highest_stage, keyframe_task
 from arp_jax.sim.tabletop.layout import Layout, pose_names
@@ -28,9 +30,9 @@ PULL, IS_OPEN = 0.16, 0.1
 HANDLE = (-HALF_DEPTH - 0.065, 0.0, 0.05)
 FLOOR = 0.016
 INSIDE = (0.09, 0.096, 0.06)
-CABINET_AREA = placement.Area(0.34, 0.40, -0.04, 0.04)
+CABINET_AREA = Area((0.34, 0.40), (-0.04, 0.04))
 CABINET_TURN = 0.2
-ITEM_AREA = placement.Area(0.05, 0.27, -0.34, 0.34)
+ITEM_AREA = Area((0.05, 0.27), (-0.34, 0.34))
 LAYOUT = Layout(
     (
         ("cabinet", pose_names(CABINET)),
@@ -115,7 +117,7 @@ def _start(initial: Array) -> Start:
 def _reward(readings: Readings, progress: Array) -> Array:
     del progress
     model = load_model()
-    opening = readings["qpos"][int(model.joint(DRAWER).qposadr[0])]
+    opening = readings["qpos"][qpos_place(model, DRAWER)]
     item = things.position_of(model, readings, "item")
     offset = things.in_frame(model, readings, DRAWER, item)
     is_open = opening > IS_OPEN
@@ -125,6 +127,10 @@ def _reward(readings: Readings, progress: Array) -> Array:
     inside = within & (offset[2] > FLOOR) & (offset[2] < INSIDE[2])
     stored = inside & things.untouched(model, readings, "item")
     return highest_stage(is_open, held, raised, stored)
+
+
+def _item_places(initial: Array) -> Array:
+    return LAYOUT.poses(initial, "items")
 
 
 def make_task() -> Task:
@@ -140,10 +146,5 @@ def make_task() -> Task:
         reward=_reward,
         sub_goals=("drawer open", "grasped", "off the table", "in the drawer"),
         max_episode_steps=20,
-        factors=(
-            placement.quadrant_factor(ITEM_AREA, lambda initial: LAYOUT.poses(initial, "items")[0]),
-            placement.distractor_factor(
-                lambda initial: LAYOUT.poses(initial, "items"), slice(1, None), near=0.3
-            ),
-        ),
+        factors=placement.place_factors(ITEM_AREA, _item_places, near=0.3),
     )

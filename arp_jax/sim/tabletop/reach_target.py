@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import mujoco
 from jax import Array
 
+from arp_jax.sim.areas import Area
 from arp_jax.sim.tabletop import arm, palette, placement, things
 from arp_jax.sim.tabletop.keyframe_task import highest_stage, keyframe_task
 from arp_jax.sim.tabletop.layout import Layout
@@ -22,7 +23,7 @@ from arp_jax.sim.task import Readings, Start, Task
 SPHERES = ("target", "distractor1", "distractor2")
 RADIUS = 0.025
 NEAR, CLOSE = 0.1, 0.02
-AREA = placement.Area(0.0, 0.32, -0.3, 0.3)
+AREA = Area((0.0, 0.32), (-0.3, 0.3))
 LOWEST, HIGHEST = arm.TABLE_TOP + 0.1, arm.TABLE_TOP + 0.35
 LAYOUT = Layout(
     (
@@ -92,8 +93,5 @@ def make_task() -> Task:
         reward=_reward,
         sub_goals=("near the target", "at the target"),
         max_episode_steps=10,
-        factors=(
-            placement.quadrant_factor(AREA, lambda initial: _spheres(initial)[0]),
-            placement.distractor_factor(_spheres, slice(1, None), near=0.25),
-        ),
+        factors=placement.place_factors(AREA, _spheres, near=0.25),
     )

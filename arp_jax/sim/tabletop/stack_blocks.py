@@ -8,14 +8,11 @@ it.
 Stages: grasped; off the table by 2 cm; held over the other block; stacked, released.
 """
 
-import functools
-
 import jax.numpy as jnp
-import mujoco
 from jax import Array
 
 from arp_jax.sim.tabletop import blocks, things
-from arp_jax.sim.tabletop.keyframe_task import highest_stage, keyframe_task
+from arp_jax.sim.tabletop.keyframe_task import highest_stage
 from arp_jax.sim.task import Readings, Task
 
 BLOCKS = ("top", "bottom", "distractor")
@@ -29,15 +26,9 @@ PHRASES = (
 )
 
 
-@functools.cache
-def load_model() -> mujoco.MjModel:
-    """The scene with three blocks."""
-    return blocks.block_model(BLOCKS)
-
-
 def _reward(readings: Readings, progress: Array) -> Array:
     del progress
-    model = load_model()
+    model = blocks.block_model(BLOCKS)
     top, bottom = (things.position_of(model, readings, name) for name in BLOCKS[:2])
     held = things.grasped(model, readings, "top")
     raised = held & (top[2] - things.BLOCK_REST > OFF_TABLE)
@@ -49,16 +40,11 @@ def _reward(readings: Readings, progress: Array) -> Array:
 
 def make_task() -> Task:
     """The task "stack_blocks"."""
-    return keyframe_task(
+    return blocks.block_task(
         name="stack_blocks",
-        model=load_model(),
         layout=LAYOUT,
         phrases=PHRASES,
-        objects=BLOCKS,
-        draw=lambda key: blocks.draw_blocks(key, len(BLOCKS)),
-        start=lambda initial: blocks.start_blocks(load_model(), LAYOUT, initial),
         reward=_reward,
         sub_goals=("grasped", "off the table", "over the other", "stacked"),
         max_episode_steps=12,
-        factors=blocks.block_factors(LAYOUT),
     )

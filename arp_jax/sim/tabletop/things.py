@@ -1,9 +1,9 @@
 """Things on the table: blocks that can be grasped, fixtures that stand still, what may touch what.
 
 In: an `MjSpec` of `arm.new_tabletop`. Out: bodies added to it; a `Start` that puts them somewhere
-in given colors; and whether two boxes touch. Fixtures are placed anew in every episode but cannot
-move: mocap bodies, or, if parts of them move, bodies whose pose in the model is the episode's (MJX
-does not carry joints along with mocap bodies). No task.
+in given colors; and whether the fingers hold something. Fixtures are placed anew in every episode
+but cannot move: mocap bodies, or, if parts of them move, bodies whose pose in the model is the
+episode's (MJX does not carry joints along with mocap bodies). No task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 from jax import Array
 
-from arp_jax.sim import boxes, rotations, scene
+from arp_jax.sim import rotations, scene
+from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.tabletop import arm
 from arp_jax.sim.task import Readings, Start
+from arp_jax.sim.touch import touch_test
 
 # Half edge of a block (m): the open gripper has 2 cm to spare on either side. Wood.
 BLOCK = 0.02
@@ -88,7 +89,7 @@ def compose_start(
             body_pos = body_pos.at[body.id].set(pose[:3])
             body_quat = body_quat.at[body.id].set(quat)
     for name, position in (joints or {}).items():
-        qpos = qpos.at[int(model.joint(name).qposadr[0])].set(position)
+        qpos = qpos.at[qpos_place(model, name)].set(position)
     ids = jnp.array([model.geom(name).id for name in colors])
     rgba = jnp.asarray(model.geom_rgba, jnp.float32).at[ids].set(jnp.stack([*colors.values()]))
     fields = {"geom_rgba": rgba}
@@ -114,32 +115,19 @@ def on_table(blocks: Sequence[str], poses: Array) -> dict[str, Array]:
     return {name: at_height(pose, BLOCK_REST) for name, pose in zip(blocks, poses, strict=True)}
 
 
-def touching(model: mujoco.MjModel, readings: Readings, one: str, other: str) -> Array:
-    """Whether two box geoms are at most `TOUCH` apart, bool []."""
-    first, second = model.geom(one), model.geom(other)
-    gap = boxes.separation(
-        readings["geom_xpos"][first.id],
-        readings["geom_xmat"][first.id].reshape(3, 3),
-        np.asarray(first.size),
-        readings["geom_xpos"][second.id],
-        readings["geom_xmat"][second.id].reshape(3, 3),
-        np.asarray(second.size),
-    )
-    return gap <= TOUCH
-
-
 def grasped(model: mujoco.MjModel, readings: Readings, geom: str) -> Array:
     """Whether both finger pads touch a box, bool []."""
-    return touching(model, readings, arm.PADS[0], geom) & touching(
-        model, readings, arm.PADS[1], geom
-    )
+    return jnp.all(_pads_touch(model, readings, geom))
 
 
 def untouched(model: mujoco.MjModel, readings: Readings, geom: str) -> Array:
     """Whether no finger pad touches a box, bool []."""
-    return ~(
-        touching(model, readings, arm.PADS[0], geom) | touching(model, readings, arm.PADS[1], geom)
-    )
+    return ~jnp.any(_pads_touch(model, readings, geom))
+
+
+def _pads_touch(model: mujoco.MjModel, readings: Readings, geom: str) -> Array:
+    """Which finger pads touch a box, bool [2]."""
+    return touch_test(model, geom, arm.PADS, TOUCH)(readings)
 
 
 def in_frame(model: mujoco.MjModel, readings: Readings, body: str, point: Array) -> Array:

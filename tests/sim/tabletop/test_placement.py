@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arp_jax.sim.areas import Area
 from arp_jax.sim.tabletop import palette
 from arp_jax.sim.tabletop.layout import Layout, pose_names
 from arp_jax.sim.tabletop.placement import (
-    Area,
     distractor_factor,
-    quadrant_factor,
+    place_factors,
     scatter,
     scatter_poses,
 )
 
-AREA = Area(0.1, 0.4, -0.3, 0.3)
+AREA = Area((0.1, 0.4), (-0.3, 0.3))
 SPACING = (0.12, 0.1)
 
 
@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_refused(count, spacing):
 
 
 def test_quadrants_are_named_from_the_robots_view():
-    factor = quadrant_factor(AREA, lambda initial: initial)
+    factor, _ = place_factors(AREA, lambda initial: initial[None])
     corners = {"near right": (0.1, -0.3), "far left": (0.4, 0.3), "near left": (0.1, 0.3)}
     for name, corner in corners.items():
         assert factor.values[int(factor.classify(jnp.array(corner)))] == name
