@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arp_jax.sim import compiler
 from arp_jax.sim.experts.expert import Expert
 from arp_jax.sim.native import NativeEnv
 from arp_jax.sim.task import Task
@@ -16,7 +17,7 @@ from arp_jax.sim.task import Task
 @functools.cache
 def _planner(expert: Expert) -> Callable[..., Any]:
     """`expert.start` for many episodes; cached, so that tests share what is compiled."""
-    return jax.jit(jax.vmap(expert.start, (0, 0, None)))
+    return jax.jit(jax.vmap(expert.start, (0, 0, None)), compiler_options=compiler.options())
 
 
 def start_tries(
@@ -44,7 +45,7 @@ def play(
     initial, memory = start_tries(task, expert, count, seed, noise)
     env = NativeEnv(task, count)
     state = env.reset(initial)
-    act = jax.jit(jax.vmap(expert.act))
+    act = jax.jit(jax.vmap(expert.act), compiler_options=compiler.options())
     success, step, limit = np.zeros(count, bool), 0, steps or task.max_episode_steps
     while step < limit and not success.all():
         actions, memory = act(memory, state.observation, state.physics.readings)
