@@ -56,7 +56,12 @@ def paragraphs(doc: str) -> dict[str, str]:
         elif not line.strip():
             label = "More" if label != "Title" or found["Title"] else label
         found[label] = f"{found.get(label, '')} {line.strip()}".strip()
-    return {label: text[:1].upper() + text[1:] for label, text in found.items() if text}
+    return {label: text for label, text in found.items() if text}
+
+
+def sentence(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def limits(feature: FeatureSpec) -> str:
@@ -128,8 +133,9 @@ def section(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"## {name}", "", doc["Title"], "", f"![{name}](images/tasks/{name}.png)", ""]
     if "More" in doc:
         lines += [doc["More"], ""]
-    lines += [f"**Reset.** {doc['Reset']}", "", f"**Action.** {doc['Action']}", ""]
-    lines += [f"**Success.** {doc['Success']} Time limit: {task.max_episode_steps} steps.", ""]
+    reset, action, success = (sentence(doc[label]) for label in ("Reset", "Action", "Success"))
+    lines += [f"**Reset.** {reset}", "", f"**Action.** {action}", ""]
+    lines += [f"**Success.** {success} Time limit: {task.max_episode_steps} steps.", ""]
     if task.sub_goals:
         goals = "; ".join(f"{place + 1}: {goal}" for place, goal in enumerate(task.sub_goals))
         lines += [f"**Rewards.** {goals}.", ""]
