@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 
@@ -33,12 +34,12 @@ class Expert:
 def open_loop(plan: Callable[[Array, Array, Array], Array], length: int) -> Expert:
     """An expert that plans at the start: `plan(initial [K], key, noise []) -> actions [length, A]`.
 
-    The whole plan is one chunk.
+    The whole plan is one chunk; when it is over, its last action is repeated.
     """
 
     def act(memory: Any, observation: Any, readings: Any) -> tuple[Array, Any]:
         del observation, readings
-        return memory, memory
+        return memory, jnp.broadcast_to(memory[-1], memory.shape)
 
     def start(initial: Array, rng: Array, noise: Array) -> Array:
         actions = plan(initial, rng, noise)
