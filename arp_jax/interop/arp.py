@@ -20,7 +20,6 @@ from arp_jax.interop.torch_state import (
     conv_kernel,
     convert,
     feature_map,
-    leaf,
     linear_kernel,
     to_torch,
 )
@@ -282,8 +281,3 @@ def _frequencies(width: int, period: float) -> np.ndarray:
     """period^(-2k/width), float32 [1, width / 2], rounded in the order in which PyTorch does."""
     exponents = np.arange(0, width, 2, dtype=np.float32) * np.float32(-math.log(period) / width)
     return np.exp(exponents.astype(np.float64)).astype(np.float32)[None]
-
-
-def by_torch_name(tree: Mapping[str, Any], config: ArpConfig) -> dict[str, np.ndarray]:
-    """Leaves of a parameter-shaped tree (also gradients) by published name, in our layout."""
-    return {rule.torch_name: np.asarray(leaf(tree, rule)) for rule in parameter_rules(config)}

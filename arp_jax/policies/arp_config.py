@@ -144,23 +144,6 @@ def published_push_t() -> ArpPolicyConfig:
     return ArpPolicyConfig()
 
 
-def flat_push_t(discrete: bool = False) -> ArpPolicyConfig:
-    """The published flat models: x and y as tokens of their own, no prompt, no plan, 12 layers.
-
-    Each is predicted from all earlier ones by a mixture of 4 Gaussians or, ``discrete``, as one of
-    100 bins.
-    """
-    return ArpPolicyConfig(
-        prompt_feature="",
-        plan_points=0,
-        action_bins=100,
-        action_chunk=1,
-        action_components=4,
-        action_head="class" if discrete else "mixture",
-        layers=12,
-    )
-
-
 def token_types(config: ArpPolicyConfig, spec: PolicySpec) -> tuple[TokenType, ...]:
     """The policy's token types in id order: prompt and plan (unless absent), then actions."""
     types = []

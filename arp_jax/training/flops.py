@@ -90,11 +90,6 @@ def total_macs(found: Iterable[Operation]) -> int:
     return sum(op.count for op in found if op.kind != "elementwise")
 
 
-def macs_under(found: Iterable[Operation], *path: str) -> int:
-    """Multiply-accumulates of the modules below `path` (its first components)."""
-    return total_macs(op for op in found if op.path[: len(path)] == path)
-
-
 def xla_check(function: Callable[..., Any], *arguments: Any) -> XlaCheck:
     """Compiles `function` for this machine and compares the counts."""
     return compare(operations(function, *arguments), jax.jit(function).lower(*arguments).compile())
