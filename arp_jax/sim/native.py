@@ -75,7 +75,6 @@ class NativeEnv(shared.OfTask):
             task, self.observation_spec, self.randomize, draw
         )
         self._state: State | None = None
-        self._expanded: set[str] = set()
 
     def reset(self, initial: np.ndarray) -> State:
         """Starts E episodes.
@@ -124,17 +123,9 @@ class NativeEnv(shared.OfTask):
         with _on_cpu():
             moved = np.ones(self.envs, bool) if active is None else np.asarray(active, bool)
             self._state = jax.device_get(
-                self._finish(self._readings(), before, actions, moved, self._state)
+                self._finish(self._readings(), actions, moved, self._state)
             )
         return self._state
-
-    def get_model(self, index: int) -> mujoco.MjModel:
-        """A copy of simulation `index`'s model with its episode's fields, for rendering."""
-        return self._batch.get_model(index)
-
-    def get_data(self, index: int) -> mujoco.MjData:
-        """A copy of simulation `index`'s data, for rendering."""
-        return self._batch.get_data(index)
 
     def _readings(self) -> dict[str, np.ndarray]:
         # Engines keep float64; the task's functions are float32 everywhere.
@@ -187,19 +178,14 @@ def _programs(
         memory = task.start_memory(shared.task_part(ranges, initial), readings)
         return shared.make_state(task, spec, draw, Physics(readings, memory, start))
 
-    def finish(
-        readings: Any, before: Physics, action: jax.Array, moved: jax.Array, old: State
-    ) -> State:
+    def finish(readings: Any, action: jax.Array, moved: jax.Array, old: State) -> State:
+        before = old.physics
         memory = task.remember(before.memory, readings, action)
         new = shared.make_state(task, spec, draw, Physics(readings, memory, before.start))
         # Simulations that were left alone keep their state, above all their memory.
         return jax.tree.map(lambda a, b: jnp.where(moved, a, b), new, old)
 
-    return (
-        _Begin(start, first),
-        _jit(task.control),
-        _jit(finish),
-    )
+    return _Begin(start, first), _jit(task.control), _jit(finish)
 
 
 def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
