@@ -26,7 +26,7 @@ from hardware import hardware, write_report
 from arp_jax.evaluation.intervals import wilson
 from arp_jax.sim import compiler
 from arp_jax.sim.env import State
-from arp_jax.sim.expert_episodes import Episode, ExpertRunner, TryConfig
+from arp_jax.sim.expert_episodes import Episode, ExpertRunner, TryConfig, stack_actions
 from arp_jax.sim.mjx import MjxEnv
 from arp_jax.sim.native import NativeEnv
 from arp_jax.sim.task import Task
@@ -82,9 +82,7 @@ def stacked_actions(episodes: Sequence[Episode]) -> np.ndarray:
     """
     length = max(len(e.action) for e in episodes) + MARGIN
     length += -length % CHUNK
-    return np.stack(
-        [np.pad(e.action, ((0, length - len(e.action)), (0, 0)), "edge") for e in episodes], 1
-    )
+    return stack_actions(episodes, length)
 
 
 def native_replay(task: Task, episodes: Sequence[Episode]) -> tuple[Replay, float]:

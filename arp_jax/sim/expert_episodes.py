@@ -8,7 +8,7 @@ pictures (`render_pool.py`), no files (`record.py`).
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -225,6 +225,12 @@ def recorded_episodes(
             if kept < count and (keep_failures or episode.success):
                 kept += 1
                 yield episode
+
+
+def stack_actions(episodes: Sequence[Episode], length: int) -> np.ndarray:
+    """Actions [length, E, A] of E episodes; one that ended earlier repeats its last action."""
+    padded = [np.pad(e.action, ((0, length - len(e.action)), (0, 0)), "edge") for e in episodes]
+    return np.stack(padded, 1)
 
 
 def camera_records(

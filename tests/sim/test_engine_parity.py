@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from arp_jax.sim import compiler
-from arp_jax.sim.expert_episodes import ExpertRunner, TryConfig
+from arp_jax.sim.expert_episodes import ExpertRunner, TryConfig, stack_actions
 from arp_jax.sim.mjx import MjxEnv
 from arp_jax.sim.native import NativeEnv
 from arp_jax.sim.tasks import TASKS, make_expert, make_task
@@ -37,9 +37,7 @@ def test_engines_agree(name, impl):
     task = make_task(name)
     config = TryConfig(seed=3, envs=EPISODES)
     episodes = ExpertRunner(task, make_expert(name), config).batch(0)
-    length = max(len(e.action) for e in episodes)
-    actions = [np.pad(e.action, ((0, length - len(e.action)), (0, 0)), "edge") for e in episodes]
-    actions = np.stack(actions, 1)  # [T, E, A]
+    actions = stack_actions(episodes, max(len(e.action) for e in episodes))  # [T, E, A]
     initial = np.stack([e.initial for e in episodes])
 
     native = NativeEnv(task, EPISODES)
