@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
+from arp_jax.data.images import check_format, encode_image
 from arp_jax.specs import ActionSpec, ObservationSpec
-
-IMAGE_FORMATS = ("png", "jpeg")
-# Artifacts of JPEG are below the noise of a camera at this quality, and files 5 times below PNG's.
-JPEG_QUALITY = 95
 
 
 def episode_features(
@@ -45,7 +41,7 @@ def episode_features(
     Raises:
         ValueError: unknown image format.
     """
-    _check_format(image_format)
+    check_format(image_format)
     tensor = tfds.features.Tensor
     observations: dict[str, Any] = {
         f.name: tensor(shape=(f.size,), dtype=np.float32, doc=f"{', '.join(f.dims)} ({f.unit})")
@@ -100,15 +96,6 @@ def episode_example(
     return {"steps": list(steps), "episode_metadata": dict(metadata)}
 
 
-def encode_image(pixels: np.ndarray, image_format: str, quality: int = JPEG_QUALITY) -> bytes:
-    """An image uint8 [H, W, 3] (RGB) as PNG or JPEG; `quality` is JPEG's."""
-    _check_format(image_format)
-    buffer = io.BytesIO()
-    options = {"quality": quality} if image_format == "jpeg" else {}
-    Image.fromarray(pixels).save(buffer, image_format, **options)
-    return buffer.getvalue()
-
-
 def _steps(
     observation: Mapping[str, np.ndarray | Sequence[bytes]],
     action: np.ndarray,
@@ -139,8 +126,3 @@ def _value(value: Any, image_format: str) -> Any:
     if np.ndim(value) == 3:
         value = encode_image(value, image_format)
     return io.BytesIO(value) if isinstance(value, bytes) else value
-
-
-def _check_format(image_format: str) -> None:
-    if image_format not in IMAGE_FORMATS:
-        raise ValueError(f"image format {image_format!r} is unknown; choose one of {IMAGE_FORMATS}")

@@ -92,7 +92,9 @@ class RldsDataset:
         _, start, stop = self._resolve(split)
         return stop - start
 
-    def episodes(self, split: str, select: Iterable[str] | None = None) -> Iterator[Episode]:
+    def episodes(
+        self, split: str, select: Iterable[str] | None = None, decode_images: bool = True
+    ) -> Iterator[Episode]:
         """Yields the episodes of a split in stored order.
 
         Args:
@@ -100,6 +102,7 @@ class RldsDataset:
                 "train[90%:]".
             select: fields to decode; None takes all. A name is a field ("observation/image"), a
                 group ("observation") or the bare name of an observation ("image").
+            decode_images: False leaves images as they are stored: object arrays [T] of bytes.
 
         Returns:
             Iterator of nested dicts: per-step fields are stacked to [T, ...], fields of the whole
@@ -115,16 +118,18 @@ class RldsDataset:
             fields = select_fields(self.features, select)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
-        return self._read(name, start, stop, fields)
+        return self._read(name, start, stop, fields, decode_images)
 
-    def _read(self, name: str, start: int, stop: int, fields: list[Field]) -> Iterator[Episode]:
+    def _read(
+        self, name: str, start: int, stop: int, fields: list[Field], decode_images: bool
+    ) -> Iterator[Episode]:
         first = 0
         for shard in self.shards[name]:
             begin, end = max(start - first, 0), min(stop - first, shard.episodes)
             if begin < end:
                 for record, content in _read_shard(shard, begin, end):
                     try:
-                        episode = parse_episode(content, fields)
+                        episode = parse_episode(content, fields, decode_images)
                     except ValueError as error:
                         raise ValueError(
                             f"{shard.path}: episode {first + record} of split {name!r}: {error}; "

@@ -5,24 +5,27 @@ fields stacked to [T, ...]. Only wanted fields are converted, so an image that n
 never decoded. Files and shards are `rlds.py`'s business.
 """
 
-import io
 import zlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
+from arp_jax.data.images import decode_pixels
 from arp_jax.data.rlds_features import Field
 
-# Pillow modes by number of channels, for 8-bit images.
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
-
-def parse_episode(record: bytes, fields: Iterable[Field]) -> dict[str, Any]:
+def parse_episode(
+    record: bytes, fields: Iterable[Field], decode_images: bool = True
+) -> dict[str, Any]:
     """Decodes the wanted fields of one record.
+
+    Args:
+        record: serialised tf.train.Example.
+        fields: what is wanted.
+        decode_images: False leaves images encoded: object arrays [T] of bytes (PNG, JPEG).
 
     Returns:
         Nested dict, e.g. {"observation": {"image": uint8 [T, H, W, C]}, "action": [T, A]}. Text is
@@ -40,7 +43,7 @@ def parse_episode(record: bytes, fields: Iterable[Field]) -> dict[str, Any]:
     episode: dict[str, Any] = {}
     steps: tuple[str, int] | None = None
     for field in fields:
-        values = _decode_field(stored, field)
+        values = _decode_field(stored, field, decode_images)
         if field.per_step:
             steps = steps or (field.name, len(values))
             if len(values) != steps[1]:
@@ -54,9 +57,14 @@ def parse_episode(record: bytes, fields: Iterable[Field]) -> dict[str, Any]:
     return episode
 
 
-def _decode_field(stored: Any, field: Field) -> np.ndarray:
+def _decode_field(stored: Any, field: Field, decode_images: bool) -> np.ndarray:
     """All values of a field: [T, ...] per step, [N, ...] for a sequence, else one value."""
     many = field.per_step or field.sequence
+    if field.kind == "image" and not decode_images:
+        encoded = _bytes(stored, field)
+        array = np.empty(len(encoded), object)
+        array[:] = encoded
+        return array if many else array[0]
     try:
         if field.kind == "unsupported":
             raise ValueError(f"TFDS feature {field.class_name} of this form is not supported")
@@ -134,16 +142,8 @@ def _decode_bytes(value: bytes, field: Field) -> Any:
 
 
 def _decode_image(value: bytes, field: Field) -> np.ndarray:
-    """uint8 [H, W, C]; also uint16 (one channel) and float32 (TFDS stores its bits as RGBA)."""
-    try:
-        with Image.open(io.BytesIO(value)) as image:
-            mode = _MODES[field.shape[-1] or 3] if field.dtype == "uint8" else image.mode
-            pixels = np.array(image.convert(mode))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image cannot be decoded ({type(error).__name__})") from error
-    if field.dtype == "float32":
-        pixels = pixels.view(np.float32)
-    pixels = pixels.reshape(*pixels.shape[:2], -1).astype(field.dtype, copy=False)
+    """[H, W, C] of features.json's dtype."""
+    pixels = decode_pixels(value, field.shape[-1] or 3, field.dtype)
     expected = zip(field.shape, pixels.shape, strict=True)
     if any(want is not None and want != have for want, have in expected):
         raise ValueError(f"image has shape {pixels.shape}, features.json says {field.shape}")

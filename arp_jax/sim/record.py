@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 from arp_jax import compile_cache
 from arp_jax.data import act_hdf5, episode_rlds, rlds_build
+from arp_jax.data.images import IMAGE_FORMATS, encode_image
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.evaluation.intervals import wilson
 from arp_jax.sim import tasks
@@ -198,7 +199,7 @@ def _encode_pictures(
 ) -> tuple[Episode, dict[str, list[bytes]]]:
     pictures = {
         camera.name: [
-            episode_rlds.encode_image(draw(qpos, camera, episode.start), image_format)
+            encode_image(draw(qpos, camera, episode.start), image_format)
             for qpos in episode.qpos
         ]
         for camera in cameras
@@ -359,7 +360,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--width", type=int, help="of the pictures; default: the camera's own")
     add(
         "--image_format",
-        choices=episode_rlds.IMAGE_FORMATS,
+        choices=IMAGE_FORMATS,
         default="png",
         help="png means raw in act_hdf5",
     )

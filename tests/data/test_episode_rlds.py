@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from arp_jax.data.episode_rlds import encode_image, episode_example, episode_features
+from arp_jax.data.episode_rlds import episode_example, episode_features
+from arp_jax.data.images import encode_image
 from arp_jax.data.rlds import DatasetSpecs, open_dataset
 from arp_jax.data.rlds_build import EpisodeBuilder, prepare
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec

@@ -1,0 +1,135 @@
+"""A dataset on disk as canonical episodes, whoever made it.
+
+In: a TFDS folder and, for foreign ones, a card. Out: episodes
+
+    {"observation": {feature: float32 [T, D], camera: uint8 [T, H, W, 3] or encoded [T]},
+     "action": float32 [T, A], "language": the episode's instructions, "metadata": {...},
+     "reward": float32 [T], "is_first" | "is_last" | "is_terminal": bool [T]   (where stored)}
+
+in the units and under the names that `Source.specs` declares. Packing, streaming, checking and
+viewing start here. Conventions of single datasets are in `standardize.py`.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arp_jax.data.cards import Card, find_card, load_card
+from arp_jax.data.rlds import SPECS_FILE, DatasetSpecs, Episode, RldsDataset, open_dataset
+from arp_jax.data.standardize import standardize
+
+METADATA = "episode_metadata"
+_FLAGS = ("is_first", "is_last", "is_terminal")
+# Instructions of one episode under several keys, as DROID stores them.
+_LANGUAGE = ("language_instruction", "language_instruction_2", "language_instruction_3")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An opened dataset.
+
+    Attributes:
+        dataset: the raw folder.
+        card: of a foreign dataset; None where specs.json says everything.
+        specs: what the numbers of the canonical episodes mean.
+    """
+
+    dataset: RldsDataset
+    card: Card | None
+    specs: DatasetSpecs
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.dataset.path
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of episodes of each split."""
+        return self.dataset.splits
+
+    def num_episodes(self, split: str) -> int:
+        """Number of episodes of a split or of a part of it ("train[:90]")."""
+        return self.dataset.num_episodes(split)
+
+    def episodes(
+        self, split: str, names: Iterable[str] | None = None, decode_images: bool = True
+    ) -> Iterator[Episode]:
+        """Yields canonical episodes in stored order.
+
+        Args:
+            split: name, or a part of it ("train[10:90]").
+            names: observations wanted; None takes those of the specs. Others that the folder
+                stores may be named too where it needs no card.
+            decode_images: False leaves pictures encoded: object arrays [T] of bytes.
+
+        Raises:
+            ValueError: unknown split or observation (at the call); what `RldsDataset.episodes`
+                and `standardize` raise (while iterating).
+        """
+        wanted = self._wanted(names)
+        # A transform may need any raw field, except pictures that nobody asked for.
+        select = None if self.card else self._select(wanted)
+        raw = self.dataset.episodes(split, select, decode_images)
+        return (self._canonical(episode, wanted) for episode in raw)
+
+    def _wanted(self, names: Iterable[str] | None) -> tuple[str, ...]:
+        known = list(self.specs.observation.names)
+        if not self.card:
+            stored = (n.split("/", 1) for n in self.dataset.features)
+            known += [n[1] for n in stored if n[0] == "observation" and n[1] not in known]
+        wanted = self.specs.observation.names if names is None else tuple(dict.fromkeys(names))
+        for name in wanted:
+            if name not in known:
+                raise ValueError(f"{self.path}: no observation {name!r}; there are {known}")
+        return wanted
+
+    def _select(self, wanted: tuple[str, ...]) -> list[str]:
+        """Raw fields of a folder that is canonical already."""
+        fields = [*(f"observation/{name}" for name in wanted), "action"]
+        optional = (*_FLAGS, "reward", *_LANGUAGE)
+        fields += [name for name in optional if name in self.dataset.features]
+        metadata = [n for n in self.dataset.features if n.startswith(f"{METADATA}/")]
+        return fields + metadata
+
+    def _canonical(self, episode: Episode, wanted: tuple[str, ...]) -> Episode:
+        if self.card is not None:
+            episode = standardize(episode, self.card)
+            return {**episode, "observation": {n: episode["observation"][n] for n in wanted}}
+        language = _alternatives(episode.pop(key) for key in _LANGUAGE if key in episode)
+        metadata = episode.pop(METADATA, {})
+        return {**episode, "language": language, "metadata": metadata}
+
+
+def open_source(path: str | Path, card: str | Path | Card | None = None) -> Source:
+    """Opens a TFDS folder as canonical episodes.
+
+    Args:
+        path: the folder with features.json.
+        card: of the dataset: a name, a file, or itself. None takes the folder's specs.json or, by
+            the dataset's name, a card of the project.
+
+    Raises:
+        ValueError: what `open_dataset` and `load_card` raise; or nobody says what the numbers mean.
+    """
+    dataset = open_dataset(path)
+    if card is None and dataset.specs is not None:
+        return Source(dataset, None, dataset.specs)
+    found = card if isinstance(card, Card) else load_card(card) if card else find_card(dataset.name)
+    if found is None:
+        raise ValueError(
+            f"{dataset.path}: nothing says what the numbers of {dataset.name!r} mean: no "
+            f"{SPECS_FILE} in the folder and no card of that name; write one (docs/data.md) and "
+            "give it with --card FILE.json"
+        )
+    # A card without raw fields describes a dataset of this project: nothing to translate.
+    return Source(dataset, found if found.fields else None, found.specs)
+
+
+def _alternatives(texts: Iterable[Any]) -> tuple[str, ...]:
+    """Distinct non-empty instructions of an episode, in the order of keys and steps."""
+    flat = (str(text).strip() for values in texts for text in np.atleast_1d(values))
+    return tuple(dict.fromkeys(text for text in flat if text))
