@@ -23,6 +23,7 @@ CORE = [
     "matplotlib",
     "ml-collections",
     "ml_dtypes",
+    "msgpack",  # the bridge's episode log
     "mujoco>=3.17,<4.1",
     "mujoco-mjx>=3.17,<4.1",
     "numcodecs",
@@ -34,6 +35,7 @@ CORE = [
     "safetensors",
     "scikit-learn",  # the digits demonstration: images and a classifier
     "scipy",
+    "simplejpeg",  # decodes the pictures of a pack, several at a time
     "tensorflow-datasets>=4.9.10",
     "tqdm",
 ]
@@ -41,6 +43,10 @@ CORE = [
 EXTRAS = {
     # Reading from gs:// and streaming tf.data mixtures; nothing needs it for training.
     "tf": ["tensorflow-cpu", "rlds"],
+    # LeRobot datasets (parquet and mp4), in and out.
+    "lerobot": ["av", "pyarrow"],
+    # Episodes as recordings for the rerun viewer.
+    "rerun": ["rerun-sdk"],
     # A real arm.
     "hw": ["pymycobot>=4.0.7"],
     # MJX through NVIDIA Warp.
@@ -52,14 +58,17 @@ EXTRAS = {
     # Our tasks as gymnasium environments, and other people's environments in our evaluator.
     "gym": ["gymnasium>=1.0"],
     "dev": [
+        "av",
         "gym-pusht==0.1.8",
         "gymnasium>=1.0",
         "hypothesis",
         "mypy",
+        "pyarrow",
         "pytest",
         "pytest-xdist",
         "ruff",
         "shapely",
+        "zarr",
     ],
 }
 
@@ -72,7 +81,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["arp_jax*", "robot_bridge*"]),
-    package_data={"arp_jax": ["sim/assets/*.xml", "evaluation/*.html"]},
+    package_data={"arp_jax": ["sim/assets/*.xml", "evaluation/*.html", "data/*.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )
