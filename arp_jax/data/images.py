@@ -2,11 +2,16 @@
 
 In: PNG or JPEG bytes as datasets store them, or uint8 pixels [H, W, 3] (RGB). Out: the other, a
 size, a resized picture. Video is `video.py`'s business, augmentation `augment.py`'s.
+
+JPEG is decoded by libjpeg-turbo through simplejpeg: bit for bit what Pillow decodes by default
+(accurate integer DCT, smooth chroma upsampling) in two thirds of the time, while other threads
+run. The faster, inexact DCT would save a twentieth more and is not offered. Pillow does the rest.
 """
 
 import io
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 IMAGE_FORMATS = ("png", "jpeg")
@@ -15,15 +20,30 @@ JPEG_QUALITY = 95
 # Pillow modes by number of channels, for 8-bit images.
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BROKEN = (OSError, SyntaxError, Image.DecompressionBombError)
+_JPEG_MAGIC = b"\xff\xd8\xff"
+# Libraries mix the inks of CMYK differently; those are left to Pillow.
+_PLAIN_COLORS = ("RGB", "YCbCr", "Gray")
 
 
-def decode_image(data: bytes) -> np.ndarray:
+def decode_image(data: bytes | memoryview, out: np.ndarray | None = None) -> np.ndarray:
     """RGB pixels uint8 [H, W, 3] of a PNG or JPEG.
 
+    Args:
+        data: the encoded picture.
+        out: uint8 [H, W, 3] to decode into; None makes a new array.
+
     Raises:
-        ValueError: the bytes are no picture, or a truncated one.
+        ValueError: the bytes are no picture, a truncated one, or one of another size than `out`.
     """
-    return decode_pixels(data, 3, "uint8")
+    pixels = _decode_jpeg(data, out)
+    if pixels is None:
+        pixels = _decode_by_pillow(data, "RGB")
+        if out is not None:
+            if pixels.shape != out.shape:
+                (height, width), (h, w) = pixels.shape[:2], out.shape[:2]
+                raise ValueError(f"image is {width}x{height} pixels, expected {w}x{h}")
+            out[:] = pixels
+    return pixels
 
 
 def decode_pixels(data: bytes, channels: int, dtype: str) -> np.ndarray:
@@ -37,15 +57,34 @@ def decode_pixels(data: bytes, channels: int, dtype: str) -> np.ndarray:
     Raises:
         ValueError: the bytes are no picture, or a truncated one.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode = _MODES[channels] if dtype == "uint8" else image.mode
-            pixels = np.array(image.convert(mode))
-    except _BROKEN as error:
-        raise ValueError(f"image cannot be decoded ({type(error).__name__})") from error
+    if (channels, dtype) == (3, "uint8"):
+        return decode_image(data)
+    pixels = _decode_by_pillow(data, _MODES[channels] if dtype == "uint8" else None)
     if dtype == "float32":
         pixels = pixels.view(np.float32)
     return pixels.reshape(*pixels.shape[:2], -1).astype(dtype, copy=False)
+
+
+def _decode_jpeg(data: bytes | memoryview, out: np.ndarray | None) -> np.ndarray | None:
+    """Pixels of an ordinary JPEG (of `out`'s size); None leaves the matter to Pillow."""
+    if bytes(data[:3]) != _JPEG_MAGIC:
+        return None
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        if colors not in _PLAIN_COLORS or (out is not None and out.shape != (height, width, 3)):
+            return None
+        return simplejpeg.decode_jpeg(data, buffer=out)
+    except ValueError:
+        return None  # truncated, or with a flaw that Pillow puts up with
+
+
+def _decode_by_pillow(data: bytes | memoryview, mode: str | None) -> np.ndarray:
+    """Pixels [H, W] or [H, W, channels] in a Pillow mode; None takes the picture's own."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image.convert(mode or image.mode))
+    except _BROKEN as error:
+        raise ValueError(f"image cannot be decoded ({type(error).__name__})") from error
 
 
 def image_size(data: bytes) -> tuple[int, int]:
