@@ -22,8 +22,9 @@ def episode_features(
     action: ActionSpec,
     *,
     metadata: Mapping[str, Any],
-    reward: str,
+    reward: str | None,
     recorded: Mapping[str, tuple[int, ...]] | None = None,
+    extra: Mapping[str, Any] | None = None,
     language: bool = False,
     image_format: str = "png",
 ) -> tfds.features.FeaturesDict:
@@ -33,8 +34,9 @@ def episode_features(
         observation: vector features (float32) and cameras (uint8 images) of a step.
         action: the action (float32).
         metadata: TFDS features of the whole episode.
-        reward: what the reward means, for the dataset's documentation.
+        reward: what the reward means, for the dataset's documentation; None: steps have none.
         recorded: float32 observations that are in no spec, name -> shape.
+        extra: further TFDS features of a step, e.g. who chose the action.
         language: whether steps have the text `language_instruction`.
         image_format: "png" (exact) or "jpeg" (small).
 
@@ -58,12 +60,14 @@ def episode_features(
         "action": tensor(
             shape=(action.size,), dtype=np.float32, doc=f"{', '.join(action.dims)} ({action.unit})"
         ),
-        "reward": tfds.features.Scalar(np.float32, doc=reward),
+        **(extra or {}),
         "discount": tfds.features.Scalar(np.float32, doc="0 on a terminal step, else 1"),
         "is_first": np.bool_,
         "is_last": np.bool_,
         "is_terminal": np.bool_,
     }
+    if reward is not None:
+        step["reward"] = tfds.features.Scalar(np.float32, doc=reward)
     if language:
         step["language_instruction"] = tfds.features.Text(doc="what to do, the same at each step")
     return tfds.features.FeaturesDict(
@@ -74,11 +78,12 @@ def episode_features(
 def episode_example(
     observation: Mapping[str, np.ndarray | Sequence[bytes]],
     action: np.ndarray,
-    reward: np.ndarray,
+    reward: np.ndarray | None,
     success: bool,
     metadata: Mapping[str, Any],
     instruction: str | None = None,
     image_format: str = "png",
+    extra: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, Any]:
     """One episode as a TFDS builder yields it.
 
@@ -86,39 +91,43 @@ def episode_example(
         observation: name -> [T, ...]; uint8 [T, H, W, 3] are images and become encoded, T encoded
             images (bytes) are stored as they are.
         action: float32 [T, A].
-        reward: float32 [T].
+        reward: float32 [T], or None for features without it.
         success: whether the last step is terminal (the goal was reached, not just the time up).
         metadata: of the episode.
         instruction: the sentence, for features made with `language`.
         image_format: as in `episode_features`.
+        extra: as in `episode_features`, name -> T values.
     """
-    steps = _steps(observation, action, reward, success, instruction, image_format)
-    return {"steps": list(steps), "episode_metadata": dict(metadata)}
+    values: dict[str, Any] = dict(extra or {})
+    if reward is not None:
+        values["reward"] = np.asarray(reward, np.float32)
+    if instruction is not None:
+        values["language_instruction"] = [instruction] * len(action)
+    steps = _steps(observation, action, success, image_format)
+    named = ({name: column[t] for name, column in values.items()} for t in range(len(action)))
+    return {
+        "steps": [step | own for step, own in zip(steps, named, strict=True)],
+        "episode_metadata": dict(metadata),
+    }
 
 
 def _steps(
     observation: Mapping[str, np.ndarray | Sequence[bytes]],
     action: np.ndarray,
-    reward: np.ndarray,
     success: bool,
-    instruction: str | None,
     image_format: str,
 ) -> Iterator[dict[str, Any]]:
     for t in range(len(action)):
         is_last = t == len(action) - 1
         terminal = is_last and success
-        step = {
+        yield {
             "observation": {n: _value(v[t], image_format) for n, v in observation.items()},
             "action": action[t],
-            "reward": np.float32(reward[t]),
             "discount": np.float32(0.0 if terminal else 1.0),
             "is_first": t == 0,
             "is_last": is_last,
             "is_terminal": terminal,
         }
-        if instruction is not None:
-            step["language_instruction"] = instruction
-        yield step
 
 
 def _value(value: Any, image_format: str) -> Any:
