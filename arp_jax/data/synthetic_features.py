@@ -82,7 +82,7 @@ def _field_of_type(name: str, text: str) -> Field:
         raise ValueError(f"field {name!r}: type {text!r} may end in one of {encodings}")
     per_step = not name.startswith((EPISODE_PREFIX, f"{_EPISODE_GROUP}/"))
     path = tuple(name.removeprefix(EPISODE_PREFIX).split("/", 1))
-    return Field(path, kind, shape, dtype, encoding, per_step, False, base.capitalize())
+    return Field(path, kind, shape, dtype, encoding, per_step, 0, base.capitalize())
 
 
 def tfds_features(fields: Iterable[Field]) -> Any:

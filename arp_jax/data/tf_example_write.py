@@ -19,7 +19,7 @@ def serialize_episode(episode: Mapping[str, Any], fields: Iterable[Field]) -> by
     """The record of an episode.
 
     Args:
-        episode: nested dict; fields of the steps [T, ...], images encoded (object arrays of bytes).
+        episode: nested dict; fields of the steps [T, ...] or lists of T values, images encoded.
         fields: which of its fields to store, and how.
 
     Raises:
@@ -31,15 +31,19 @@ def serialize_episode(episode: Mapping[str, Any], fields: Iterable[Field]) -> by
         value: Any = episode
         for key in field.path:
             value = value[key]
-        values = value if field.per_step or field.sequence else [value]
+        values = value if field.rank else [value]
+        for level in range(field.rank - 1):
+            sizes = stored[field.row_lengths_key(level)].int64_list.value
+            sizes.extend(len(row) for row in values)
+            values = [item for row in values for item in row]
         if field.kind == "tensor" and field.encoding == "none" and field.dtype != "string":
-            _put_numbers(stored[field.record_key], np.asarray(values, field.dtype))
+            _put_numbers(stored[field.value_key], np.asarray(values, field.dtype))
             continue
-        key = f"{field.record_key}/value" if field.stored_shape else field.record_key
-        stored[key].bytes_list.value.extend(_encoded(v, field) for v in _flat(values, field))
+        strings = stored[field.value_key].bytes_list.value
+        strings.extend(_encoded(v, field) for v in _flat(values, field))
         if field.stored_shape:
-            shapes = [size for v in values for size in np.shape(v)]
-            stored[f"{field.record_key}/shape"].int64_list.value.extend(shapes)
+            shapes = stored[field.shape_key].int64_list.value
+            shapes.extend(size for v in values for size in np.shape(v))
     return example.SerializeToString(deterministic=True)
 
 

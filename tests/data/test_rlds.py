@@ -1,5 +1,6 @@
 """Reading RLDS folders: recorded data, both file formats, selection, and every kind of damage."""
 
+import hashlib
 import io
 import json
 import struct
@@ -19,10 +20,10 @@ STEPS = (3, 5, 1, 4)
 FORMATS = ("tfrecord", "array_record")
 
 
-def tiny_features(ragged: bool) -> tfds.features.FeaturesDict:
-    """Every supported kind of field; `ragged` adds one that TFDS writes with TensorFlow only."""
+def tiny_features(unsized: bool) -> tfds.features.FeaturesDict:
+    """Kinds of field that TFDS writes without TensorFlow; `unsized` adds one that nobody reads."""
     tensor = tfds.features.Tensor
-    unsupported = {"ragged": tfds.features.Sequence(np.int64)} if ragged else {}
+    unsupported = {"unsized": tensor(shape=(None, 2), dtype=np.int64)} if unsized else {}
     return tfds.features.FeaturesDict(
         {
             "steps": tfds.features.Dataset(
@@ -85,7 +86,7 @@ def serialize(episode: int, spoil_image: bool = False) -> bytes:
         if spoil_image:
             observation["image"] = io.BytesIO(observation["image"].getvalue()[:40])
     metadata = {"seed": 40 + episode, "marks": [0.5, 1.5]}
-    return tiny_features(ragged=False).serialize_example(
+    return tiny_features(unsized=False).serialize_example(
         {"steps": steps, "episode_metadata": metadata}
     )
 
@@ -97,7 +98,7 @@ def write_folder(folder: Path, file_format: str, records: list[bytes]) -> Path:
     template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     split = {"name": "train", "filepathTemplate": template, "shardLengths": ["2", "2"]}
     (folder / "dataset_info.json").write_text(json.dumps({**info, "splits": [split]}))
-    tiny_features(ragged=True).save_config(str(folder))
+    tiny_features(unsized=True).save_config(str(folder))
     paths = [folder / f"tiny-train.{file_format}-0000{i}-of-00002" for i in range(2)]
     for path, part in zip(paths, (records[:2], records[2:]), strict=True):
         if file_format == "tfrecord":
@@ -118,7 +119,10 @@ def records() -> list[bytes]:
 def test_recorded_bridge_data(shared_dir):
     expected = json.loads((shared_dir / "data/bridge_dataset_expected.json").read_text())
     dataset = open_dataset(shared_dir / "data/bridge_dataset/1.0.0")
+    content = dataset.shards["train"][0].path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == expected["sha256_tfrecord"]
     assert dataset.splits == {"train": 25, "val": 25}
+    assert expected["episodes"] == 25
     assert dataset.specs is None
     episodes = list(dataset.episodes("train"))
     assert [len(e["action"]) for e in episodes] == expected["steps"]
@@ -137,6 +141,12 @@ def test_recorded_bridge_data(shared_dir):
     assert all(i.shape == (10, 64, 64, 3) and i.dtype == np.uint8 for i in images)
     # Rounded to three digits; decoders of JPEG may differ by a grey level here and there.
     check("image0_mean_rgb_first_frame", [i[0].mean((0, 1)) for i in images], 0.5)
+    # Whatever is written down there is checked here.
+    assert set(expected) - {"source", "jpeg_decoder"} == {
+        *("sha256_tfrecord", "episodes", "steps", "instructions", "episode_id", "is_last"),
+        *("terminal_last", "action_sum", "state_first", "embedding_norm"),
+        "image0_mean_rgb_first_frame",
+    }
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -144,9 +154,9 @@ def test_every_kind_of_field_returns_what_was_written(tmp_path, records, file_fo
     write_folder(tmp_path / "d", file_format, records)
     dataset = open_dataset(tmp_path / "d")
     assert dataset.splits == {"train": 4}
-    assert dataset.features["observation/ragged"].kind == "unsupported"
+    assert dataset.features["observation/unsized"].kind == "unsupported"
     for number, episode in enumerate(dataset.episodes("train")):
-        assert "ragged" not in episode["observation"]
+        assert "unsized" not in episode["observation"]
         assert episode["episode_metadata"]["seed"] == 40 + number
         assert episode["episode_metadata"]["marks"].tolist() == [0.5, 1.5]
         for t in range(STEPS[number]):
@@ -191,8 +201,8 @@ def test_only_selected_fields_are_decoded(tmp_path):
         next(dataset.episodes("train", ["image"]))
     with pytest.raises(ValueError, match="no field 'wrist'"):
         dataset.episodes("train", ["wrist"])
-    with pytest.raises(ValueError, match=r"'observation/ragged'.*Sequence.*not supported"):
-        next(dataset.episodes("train", ["observation/ragged"]))
+    with pytest.raises(ValueError, match=r"'observation/unsized'.*Tensor.*not supported"):
+        next(dataset.episodes("train", ["observation/unsized"]))
 
 
 def test_missing_key_is_named(tmp_path, records):
