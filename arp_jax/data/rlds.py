@@ -89,7 +89,7 @@ class RldsDataset:
 
     def num_episodes(self, split: str) -> int:
         """Number of episodes of a split or of a part of it ("train[:90]")."""
-        _, start, stop = self._resolve(split)
+        _, start, stop = self.resolve(split)
         return stop - start
 
     def episodes(
@@ -113,7 +113,7 @@ class RldsDataset:
                 shard, missing key, image that cannot be decoded (while iterating). The message
                 names the file, the episode and the field.
         """
-        name, start, stop = self._resolve(split)
+        name, start, stop = self.resolve(split)
         try:
             fields = select_fields(self.features, select)
         except ValueError as error:
@@ -138,8 +138,8 @@ class RldsDataset:
                     yield episode
             first += shard.episodes
 
-    def _resolve(self, split: str) -> tuple[str, int, int]:
-        """Split expression to (name, first episode, end)."""
+    def resolve(self, split: str) -> tuple[str, int, int]:
+        """Split expression to (name of the split, first episode, end); raises ValueError."""
         match = _SLICE.match(split)
         if match is None or match["name"] not in self.shards:
             raise ValueError(
