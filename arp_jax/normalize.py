@@ -19,6 +19,9 @@ Array = TypeVar("Array")
 # would turn rounding noise into targets of size one.
 NEAR_CONSTANT = 1e-4
 
+# A binary dimension that rarely changes has a tiny deviation; its values stay within this many.
+BINARY_DEVIATIONS = 10.0
+
 METHODS = ("standard", "min_max", "quantile", "limits")
 
 
@@ -38,6 +41,20 @@ class FeatureStats:
         """Bool [D]: dimensions whose range is negligible beside their magnitude."""
         magnitude = np.maximum(np.maximum(np.abs(self.min), np.abs(self.max)), 1e-6)
         return (self.max - self.min) <= NEAR_CONSTANT * magnitude
+
+    def binary(self) -> np.ndarray:
+        """Bool [D]: dimensions that take two values only, however often each.
+
+        The variance of numbers in [min, max] is at most (max - mean) (mean - min), and equal to it
+        only when every number is one of the two ends (Bhatia & Davis 2000, "A better bound on the
+        variance"). The tolerance is that of float32 statistics.
+        """
+        mean, std, low, high = (
+            np.asarray(x, np.float64) for x in (self.mean, self.std, self.min, self.max)
+        )
+        most = (high - mean) * (mean - low)
+        tolerance = 1e-4 * most + 2e-7 * np.abs(mean) * (high - low)
+        return (np.abs(most - std**2) <= tolerance) & ~self.near_constant() & (self.count > 2)
 
 
 Stats = dict[str, FeatureStats]
@@ -95,7 +112,10 @@ def affine_from_stats(stats: FeatureStats, method: str) -> Affine:
         method: "standard" ((x - mean) / std), "min_max" (min..max -> -1..1) or "quantile"
             (1 % .. 99 % -> -1..1).
 
-    Near-constant dimensions keep unit scale, so that they map to about 0 and never explode.
+    Near-constant dimensions keep unit scale, so that they map to about 0 and never explode. Binary
+    dimensions that rarely change (a gripper that closes once) stay bounded: "standard" maps them
+    within `BINARY_DEVIATIONS`, "quantile", for which both quantiles are the same value, to 0 and
+    +-1.
     """
     if method == "standard":
         offset, scale, spread = stats.mean, stats.std, stats.std
@@ -104,9 +124,15 @@ def affine_from_stats(stats: FeatureStats, method: str) -> Affine:
         offset, scale, spread = (high + low) / 2, (high - low) / 2, high - low
     else:
         raise ValueError(f"normalization method {method!r} is unknown; choose one of {METHODS}")
-    # A binary dimension can have q01 == q99 although it is not constant: unit scale there too.
-    flat = stats.near_constant() | (spread <= NEAR_CONSTANT * np.maximum(np.abs(offset), 1e-6))
-    return Affine(offset=offset, scale=np.where(flat, 1.0, scale))
+    constant, binary = stats.near_constant(), stats.binary()
+    # A dimension can have q01 == q99 although it is not constant: unit scale there too.
+    flat = constant | (spread <= NEAR_CONSTANT * np.maximum(np.abs(offset), 1e-6))
+    scale = np.where(flat, 1.0, scale)
+    between = stats.max - stats.min
+    scale = np.where(binary & flat, between, scale)
+    if method == "standard":
+        scale = np.where(binary, np.maximum(scale, between / BINARY_DEVIATIONS), scale)
+    return Affine(offset=offset, scale=scale)
 
 
 def affine_from_limits(low: Sequence[float], high: Sequence[float]) -> Affine:

@@ -73,6 +73,38 @@ def test_rare_binary_dimension_keeps_unit_scale_under_quantiles():
     assert np.abs(normalize(data, affine)).max() == 1.0
 
 
+@pytest.mark.parametrize("method", ["standard", "min_max", "quantile"])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-1, 1), (0, 255), (0.02, 0.058), (1e4, 1e4 + 5)]
+)
+@pytest.mark.parametrize("share", [1 / 50_000, 0.003, 0.3, 0.999])
+def test_binary_dimensions_stay_finite_and_bounded(method, low, high, share):
+    rows = np.full((50_000, 2), low, np.float32)
+    rows[: round(50_000 * share), 0] = high
+    rows[:, 1] = np.random.default_rng(0).uniform(low, high, 50_000)
+    stats = stats_of(rows.astype(np.float64))
+    stats = stats_from_json(json.loads(json.dumps(stats_to_json({"gripper": stats}))))["gripper"]
+    assert stats.binary().tolist() == [True, False]
+    there = normalize(rows, affine_from_stats(stats, method))
+    assert np.isfinite(there).all()
+    assert np.abs(there[:, 0]).max() <= 10.001
+    back = unnormalize(there, affine_from_stats(stats, method))
+    np.testing.assert_allclose(back, rows, rtol=1e-5, atol=1e-3 * (high - low))
+
+
+def test_a_balanced_binary_dimension_is_standardised_as_any_other():
+    rows = np.repeat(np.float32([[0], [1]]), 50, axis=0)
+    affine = affine_from_stats(stats_of(rows), "standard")
+    assert (affine.offset[0], affine.scale[0]) == (0.5, 0.5)
+
+
+def test_two_values_and_one_between_are_not_binary():
+    rows = np.repeat(np.float32([[0], [1]]), 50, axis=0)
+    rows[7] = 0.5
+    constant = np.full_like(rows, 3.0)
+    assert stats_of(np.concatenate([rows, constant], 1)).binary().tolist() == [False, False]
+
+
 def test_limits_are_the_reference_rule_of_push_t():
     affine = affine_from_limits((0.0, 0.0), (512.0, 512.0))
     v = np.array([[0.0, 512.0], [100.0, 256.0]], np.float32)

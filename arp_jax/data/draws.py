@@ -4,7 +4,7 @@ Flows in: integers that say which draw is meant. Flows out: 64 random bits each,
 them. There is no generator and no state, so that any example of any epoch is drawn alone, in any
 order, on any host, with the same result. The order of the examples is drawn in `loader.py`.
 
-The bits are SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"),
+The bits are SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"),
 applied once a word; choices are integer arithmetic, the same on every machine.
 """
 

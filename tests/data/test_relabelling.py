@@ -1,4 +1,4 @@
-"""Draws, goals and instructions: golden tables by hand, every choice reachable, nothing stateful."""
+"""Draws, goals and instructions: golden tables by hand, every choice reachable, no state."""
 
 import numpy as np
 import pytest
@@ -103,7 +103,7 @@ def test_uniform_goals_are_uniform():
 
 
 def test_unknown_goal_names_the_choices():
-    with pytest.raises(ValueError, match="goal 'far' is unknown; choose one of .*hindsight"):
+    with pytest.raises(ValueError, match=r"goal 'far' is unknown; choose one of .*hindsight"):
         goal_steps("far", CURRENT, LAST, 0, IDS, IDS)
 
 
