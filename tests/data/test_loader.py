@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arp_jax.data.loader import Loader, epoch_order, train_validation_split
+from arp_jax.data.loader import Loader, train_validation_split
+from arp_jax.data.order import epoch_order
 from arp_jax.data.pack import pack_dataset
 from arp_jax.data.prefetch import prefetch
 from arp_jax.normalize import Affine, affine_from_limits, unnormalize
@@ -138,8 +139,8 @@ def test_subset_of_episodes(pack):
     [
         ({"batch_size": 5, "host": (0, 2)}, ValueError, "batch_size 5 must be a multiple"),
         ({"host": (2, 2)}, ValueError, "host must be"),
-        ({"seed": -1}, ValueError, "seed and position"),
-        ({"position": -1}, ValueError, "seed and position"),
+        ({"seed": -1}, ValueError, "seed must be"),
+        ({"position": -1}, ValueError, "position must not be negative"),
         ({"normalizer": {"action": LIMITS}}, ValueError, "no map for 'agent_pos'"),
         ({"normalizer": NORMALIZER | {"image": LIMITS}}, ValueError, "'image' is an image"),
         (
