@@ -9,7 +9,7 @@ is shuffled, cut into windows or normalised here; steps are bounded by the episo
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,16 @@ class Shard:
     episodes: int
 
 
+# The records [begin, end) of a shard; raises ValueError naming a damaged record.
+RecordReader = Callable[[Shard, int, int], Iterator[bytes]]
+
+
+def local_records(shard: Shard, begin: int, end: int) -> Iterator[bytes]:
+    """The `RecordReader` of files on a disk."""
+    is_array_record = ".array_record" in shard.path.name
+    return (_array_records if is_array_record else _tfrecords)(shard, begin, end)
+
+
 @dataclass(frozen=True)
 class RldsDataset:
     """An opened dataset folder.
@@ -73,6 +83,7 @@ class RldsDataset:
         features: `{name: Field}`, e.g. "observation/image", "action", "episode_metadata/seed".
         shards: `{split: files in order}`.
         specs: what the numbers mean, or None when the folder has no specs.json.
+        records: how shards are read.
     """
 
     path: Path
@@ -81,6 +92,7 @@ class RldsDataset:
     features: dict[str, Field]
     shards: dict[str, tuple[Shard, ...]]
     specs: DatasetSpecs | None
+    records: RecordReader = local_records
 
     @property
     def splits(self) -> dict[str, int]:
@@ -127,7 +139,7 @@ class RldsDataset:
         for shard in self.shards[name]:
             begin, end = max(start - first, 0), min(stop - first, shard.episodes)
             if begin < end:
-                for record, content in _read_shard(shard, begin, end):
+                for record, content in _read_shard(shard, begin, end, self.records):
                     try:
                         episode = parse_episode(content, fields, decode_images)
                     except ValueError as error:
@@ -156,14 +168,18 @@ class RldsDataset:
         return match["name"], start, stop
 
 
-def open_dataset(path: str | Path) -> RldsDataset:
+def open_dataset(path: str | Path, records: RecordReader = local_records) -> RldsDataset:
     """Opens a TFDS dataset folder (the one that holds features.json).
+
+    Args:
+        path: the folder.
+        records: how shards are read; for folders that are not on a disk (`rlds_tfds.py`).
 
     Raises:
         ValueError: the folder, one of its JSON files or one of its shards is missing or
             malformed, or the file format is not tfrecord or array_record.
     """
-    folder = Path(path)
+    folder = Path(path) if isinstance(path, str) else path
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such dataset folder; build it or correct the path")
     if not (folder / "features.json").is_file():
@@ -179,6 +195,7 @@ def open_dataset(path: str | Path) -> RldsDataset:
             features=fields_from_json(features),
             shards={s["name"]: _shards(folder, info, s) for s in info["splits"]},
             specs=DatasetSpecs.read(folder),
+            records=records,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder}: features.json or dataset_info.json lacks {error}") from error
@@ -218,13 +235,13 @@ def _shards(folder: Path, info: dict[str, Any], split: dict[str, Any]) -> tuple[
     return tuple(shards)
 
 
-def _read_shard(shard: Shard, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+def _read_shard(
+    shard: Shard, begin: int, end: int, records: RecordReader
+) -> Iterator[tuple[int, bytes]]:
     """Yields (number, bytes) of the records [begin, end) of a shard."""
-    is_array_record = ".array_record" in shard.path.name
-    reader = _array_records if is_array_record else _tfrecords
     read = begin
     try:
-        for read, record in enumerate(reader(shard, begin, end), begin + 1):
+        for read, record in enumerate(records(shard, begin, end), begin + 1):
             yield read - 1, record
     except (ValueError, RuntimeError, IndexError, OSError) as error:
         raise ValueError(f"{shard.path}: {error}; copy the file again or rebuild") from error

@@ -11,7 +11,7 @@ viewing start here. Conventions of single datasets are in `standardize.py`.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ import numpy as np
 
 from arp_jax.data.cards import Card, find_card, load_card
 from arp_jax.data.rlds import SPECS_FILE, DatasetSpecs, Episode, RldsDataset, open_dataset
+from arp_jax.data.rlds_features import select_fields
 from arp_jax.data.standardize import standardize
+from arp_jax.data.tf_example import parse_episode
 
 METADATA = "episode_metadata"
 _FLAGS = ("is_first", "is_last", "is_terminal")
@@ -71,10 +73,22 @@ class Source:
                 and `standardize` raise (while iterating).
         """
         wanted = self._wanted(names)
-        # A transform may need any raw field, except pictures that nobody asked for.
-        select = None if self.card else self._select(wanted)
-        raw = self.dataset.episodes(split, select, decode_images)
+        raw = self.dataset.episodes(split, self._select(wanted), decode_images)
         return (self._canonical(episode, wanted) for episode in raw)
+
+    def record_parser(self, names: Iterable[str] | None = None) -> Callable[[bytes], Episode]:
+        """What makes a canonical episode, its pictures encoded, of a serialised record.
+
+        Args:
+            names: as for `episodes`.
+
+        Raises:
+            ValueError: unknown observation (at the call); what `parse_episode` and `standardize`
+                raise (when the parser is called).
+        """
+        wanted = self._wanted(names)
+        fields = select_fields(self.dataset.features, self._select(wanted))
+        return lambda record: self._canonical(parse_episode(record, fields, False), wanted)
 
     def _wanted(self, names: Iterable[str] | None) -> tuple[str, ...]:
         known = list(self.specs.observation.names)
@@ -87,8 +101,10 @@ class Source:
                 raise ValueError(f"{self.path}: no observation {name!r}; there are {known}")
         return wanted
 
-    def _select(self, wanted: tuple[str, ...]) -> list[str]:
-        """Raw fields of a folder that is canonical already."""
+    def _select(self, wanted: tuple[str, ...]) -> list[str] | None:
+        """Raw fields to read; a card's transform may need any."""
+        if self.card:
+            return None
         fields = [*(f"observation/{name}" for name in wanted), "action"]
         optional = (*_FLAGS, "reward", *_LANGUAGE)
         fields += [name for name in optional if name in self.dataset.features]
@@ -104,18 +120,18 @@ class Source:
         return {**episode, "language": language, "metadata": metadata}
 
 
-def open_source(path: str | Path, card: str | Path | Card | None = None) -> Source:
+def open_source(path: str | Path | RldsDataset, card: str | Path | Card | None = None) -> Source:
     """Opens a TFDS folder as canonical episodes.
 
     Args:
-        path: the folder with features.json.
+        path: the folder with features.json, or the opened dataset.
         card: of the dataset: a name, a file, or itself. None takes the folder's specs.json or, by
             the dataset's name, a card of the project.
 
     Raises:
         ValueError: what `open_dataset` and `load_card` raise; or nobody says what the numbers mean.
     """
-    dataset = open_dataset(path)
+    dataset = path if isinstance(path, RldsDataset) else open_dataset(path)
     if card is None and dataset.specs is not None:
         return Source(dataset, None, dataset.specs)
     found = card if isinstance(card, Card) else load_card(card) if card else find_card(dataset.name)
