@@ -17,7 +17,7 @@ from arp_jax.specs import PolicySpec
 Params = dict[str, Any]
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
-POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits")
+POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits", "diffusion")
 PhysicalAct = Callable[[Params, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
@@ -75,6 +75,10 @@ def build_policy(name: str, section: Mapping[str, Any], spec: PolicySpec) -> Pol
         from arp_jax.policies.arp_digits import DigitsArpConfig, DigitsArpPolicy
 
         return DigitsArpPolicy(DigitsArpConfig.from_section(options), spec)
+    if name == "diffusion":
+        from arp_jax.policies.diffusion import DiffusionConfig, DiffusionPolicy
+
+        return DiffusionPolicy(DiffusionConfig.from_section(options), spec)
     raise ValueError(f"policy.name {name!r} is unknown; choose one of {POLICIES}")
 
 

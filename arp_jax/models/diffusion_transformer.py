@@ -1,0 +1,110 @@
+"""The other noise predictor of Diffusion Policy: a decoder-only transformer over the chunk.
+
+In: a noisy chunk [B, T, A], the diffusion step, one conditioning vector an observed time step. Out:
+a prediction of the chunk's shape. Actions attend to earlier actions, to the diffusion step and to
+observations that are not later than they are.
+
+Chi et al. 2023, "Diffusion Policy", section III-A and appendix A.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from arp_jax.models.unet1d import mish, step_embedding
+
+_table_init = nn.initializers.normal(0.02)
+
+
+def memory_mask(horizon: int, window: int) -> np.ndarray:
+    """Which actions see which conditions, bool [H, 1 + W]: condition 0 is the diffusion step.
+
+    Action t sees the observation of step s when s <= t; both count from the oldest observation.
+    """
+    conditions = np.arange(1 + window) - 1
+    return conditions[None] <= np.arange(horizon)[:, None]
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm layer: causal self-attention, attention to the conditions, MLP."""
+
+    width: int
+    heads: int
+    dropout: float
+
+    def setup(self) -> None:
+        def attention() -> nn.Module:
+            return nn.MultiHeadDotProductAttention(self.heads, dropout_rate=self.dropout)
+
+        self.norms = [nn.LayerNorm(epsilon=1e-5) for _ in range(3)]
+        self.self_attention, self.cross_attention = attention(), attention()
+        self.mlp_in, self.mlp_out = nn.Dense(4 * self.width), nn.Dense(self.width)
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(self, x: Array, memory: Array, causal: Array, seen: Array, train: bool) -> Array:
+        """x [B, H, D], memory [B, M, D], masks [H, H] and [H, M]; returns [B, H, D]."""
+        still = not train
+        y = self.norms[0](x)
+        x = x + self.drop(
+            self.self_attention(y, mask=causal[None, None], deterministic=still), still
+        )
+        y = self.norms[1](x)
+        y = self.cross_attention(y, memory, mask=seen[None, None], deterministic=still)
+        x = x + self.drop(y, still)
+        hidden = self.drop(nn.gelu(self.mlp_in(self.norms[2](x)), approximate=False), still)
+        return x + self.drop(self.mlp_out(hidden), still)
+
+
+class DiffusionTransformer(nn.Module):
+    """Noise predictor.
+
+    Attributes:
+        action_dim: A.
+        horizon, window: H actions, W observations.
+        width, layers, heads, dropout: of the transformer.
+    """
+
+    action_dim: int
+    horizon: int
+    window: int
+    width: int = 256
+    layers: int = 8
+    heads: int = 4
+    dropout: float = 0.3
+
+    def setup(self) -> None:
+        self.action_in = nn.Dense(self.width)
+        self.condition_in = nn.Dense(self.width)
+        self.action_position = self.param(
+            "action_position", _table_init, (self.horizon, self.width)
+        )
+        shape = (1 + self.window, self.width)
+        self.condition_position = self.param("condition_position", _table_init, shape)
+        self.memory_in, self.memory_out = nn.Dense(4 * self.width), nn.Dense(self.width)
+        self.blocks = [
+            DecoderLayer(self.width, self.heads, self.dropout) for _ in range(self.layers)
+        ]
+        self.norm = nn.LayerNorm(epsilon=1e-5)
+        self.head = nn.Dense(self.action_dim)
+
+    def __call__(self, noisy: Array, steps: Array, observed: Array, train: bool = False) -> Array:
+        """Predicts for noisy chunks.
+
+        Args:
+            noisy: float32 [B, H, A].
+            steps: diffusion steps, int32 [B] or a scalar.
+            observed: float32 [B, W, C].
+            train: dropout is on; needs the rng stream "dropout".
+        """
+        steps = jnp.broadcast_to(steps, noisy.shape[:1])
+        level = step_embedding(steps, self.width)[:, None]  # [B, 1, D]
+        memory = jnp.concatenate([level, self.condition_in(observed)], axis=1)  # [B, 1 + W, D]
+        memory = memory + self.condition_position
+        memory = self.memory_out(mish(self.memory_in(memory)))
+        x = self.action_in(noisy) + self.action_position  # [B, H, D]
+        causal = jnp.tril(jnp.ones((self.horizon, self.horizon), bool))
+        seen = jnp.asarray(memory_mask(self.horizon, self.window))
+        for block in self.blocks:
+            x = block(x, memory, causal, seen, train)
+        return self.head(self.norm(x))
