@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from arp_jax.data.hdf5 import import_h5py
+
 # Mobile ALOHA's.
 COMPRESSED_QUALITY = 50
 _CHUNK_CACHE = 2 * 1024**2
@@ -60,7 +62,7 @@ def write_episode(
         ValueError: arrays of different lengths.
         ImportError: h5py is not installed.
     """
-    h5py = _import_h5py()
+    h5py = import_h5py()
     steps = len(action)
     if not len(qpos) == len(qvel) == steps:
         raise ValueError(
@@ -115,13 +117,3 @@ def _write_compressed(group: Any, name: str, frames: Iterable[np.ndarray]) -> li
         row[: len(frame)] = np.frombuffer(frame, np.uint8)
     group.create_dataset(name, data=rows, chunks=(1, rows.shape[1]))
     return lengths
-
-
-def _import_h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            f"HDF5 files need the h5py package: pip install h5py ({error})"
-        ) from error
-    return h5py

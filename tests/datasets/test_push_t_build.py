@@ -20,34 +20,21 @@ from arp_jax.sim.experts.push_t_planner import Demonstration, PlannerConfig
 from arp_jax.sim.push_t import geometry
 from arp_jax.sim.push_t.coverage import coverage
 from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
+from tests.datasets.scripts import load_script
 
 LENGTHS = (5, 9, 4)
 CHUNK = 7  # so that episodes begin and end inside chunks
 CODEC = numcodecs.Blosc(cname="zstd", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
 
 
-def load_script(folder: Path) -> ModuleType:
-    """Imports `folder/build.py` under a name of its own, its neighbours as when it is run."""
-    sys.path.insert(0, str(folder))
-    try:
-        spec = importlib.util.spec_from_file_location(f"{folder.name}_build", folder / "build.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(folder))
-
-
 @pytest.fixture(scope="module")
 def build(repository) -> ModuleType:
-    return load_script(repository / "datasets" / "push_t")
+    return load_script(repository / "datasets/push_t/build.py", "push_t_build")
 
 
 @pytest.fixture(scope="module")
 def planned(repository) -> ModuleType:
-    return load_script(repository / "datasets" / "push_t_planned")
+    return load_script(repository / "datasets/push_t_planned/build.py", "push_t_planned_build")
 
 
 def replay_arrays() -> dict[str, np.ndarray]:

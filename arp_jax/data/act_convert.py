@@ -1,0 +1,220 @@
+"""ACT's HDF5 episodes as an RLDS dataset: what is stored, under which names, in which units.
+
+In: the files (`act_hdf5_read.py`) and options. Out: a `Conversion` and its jobs for
+`rlds_write.convert`, one a file and one more for its mirror image where wanted.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from arp_jax.data import act_hdf5_read as act
+from arp_jax.data.array_episodes import Naming, PictureCoding, join_columns, make_example
+from arp_jax.data.measured_specs import Meaning, value_range
+from arp_jax.specs import CameraSpec
+
+# Default names of a file's arrays in our datasets.
+VECTORS = {"qpos": "state", "qvel": "velocity", "effort": "effort"}
+_ARM_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
+_BASE_DIMS = ("base_linear", "base_turning")
+METADATA = {
+    "file": tfds.features.Text(doc="name of the HDF5 file"),
+    "sim": tfds.features.Scalar(np.bool_, doc="recorded in simulation"),
+    "mirrored": tfds.features.Scalar(np.bool_, doc="seen in a mirror, arms and cameras exchanged"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ActOptions:
+    """How files are read.
+
+    Attributes:
+        coding: of pictures.
+        color_order: of the arrays that ACT's scripts see; `act_hdf5_read.py`.
+        base: append the base's two velocities to the action; zeros for files without.
+        smooth_base: as ACT++ trains on them.
+        shift_real: pair each observation of a real robot with the action of the step before, as
+            ACT's training does.
+    """
+
+    coding: PictureCoding
+    color_order: str = "rgb"
+    base: bool = False
+    smooth_base: bool = False
+    shift_real: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ActJob:
+    """One episode to write: a file, or its mirror image."""
+
+    path: Path
+    name: str
+    instruction: str | None
+    mirrored: bool = False
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.path} (mirrored)" if self.mirrored else str(self.path)
+
+
+def read_arrays(job: ActJob, options: ActOptions, episode: act.ActEpisode) -> dict[str, np.ndarray]:
+    """The arrays of an episode as they are stored: mirrored, smoothed, shifted, with the base.
+
+    Raises:
+        ValueError: an array that cannot be mirrored.
+    """
+    arrays = dict(episode.arrays)
+    base = arrays.pop("base_action", None)
+    if job.mirrored:
+        arrays = {k: act.mirror_arms(v, f"{job.where}: {k!r}") for k, v in arrays.items()}
+        base = None if base is None else act.mirror_base(base)
+    if options.base:
+        if base is None:
+            base = np.zeros((episode.layout.steps, len(_BASE_DIMS)), np.float32)
+        if options.smooth_base:
+            base = act.smooth_base(base)
+        arrays["action"] = np.concatenate([arrays["action"], base], axis=1)
+    if options.shift_real and not episode.layout.sim:
+        action = arrays["action"]
+        arrays["action"] = np.concatenate([action[:1], action[:-1]])
+    return arrays
+
+
+def read_job(
+    job: ActJob, *, naming: Naming, cameras: tuple[CameraSpec, ...], options: ActOptions
+) -> dict[str, Any]:
+    """The RLDS example of one job; raises ValueError naming file and field."""
+    sources = [naming.cameras[camera.name] for camera in cameras]
+    episode = act.read_episode(job.path, sources, options.coding, options.color_order, job.mirrored)
+    return make_example(
+        naming,
+        cameras,
+        read_arrays(job, options, episode),
+        {camera.name: episode.pictures[naming.cameras[camera.name]] for camera in cameras},
+        job.where,
+        success=False,
+        metadata={
+            "file": job.name,
+            "sim": episode.layout.sim,
+            "mirrored": job.mirrored or act.is_mirrored(job.path),
+        },
+        instruction=job.instruction,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What all files have in common.
+
+    Attributes:
+        sizes: vector feature -> dimensions.
+        cameras: with their sizes.
+        low, high: [A], range of the stored actions.
+        digest: SHA-256 over names, file sizes and actions.
+    """
+
+    sizes: dict[str, int]
+    cameras: tuple[CameraSpec, ...]
+    low: np.ndarray
+    high: np.ndarray
+    digest: str
+
+
+def measure(
+    jobs: Sequence[ActJob], layout: act.ActLayout, naming: Naming, options: ActOptions
+) -> Measured:
+    """Reads the arrays of all jobs, but no pictures.
+
+    Args:
+        jobs: episodes to write.
+        layout: of the first file, which all others must share.
+        naming, options: what is stored.
+
+    Raises:
+        ValueError: a broken file, or one that lacks a field or has it in another size.
+    """
+    sizes: dict[str, int] = {}
+    actions, digest = [], hashlib.sha256()
+    for camera, source in naming.cameras.items():
+        if source not in layout.cameras:
+            raise ValueError(
+                f"{jobs[0].path}: no camera {source!r} for {camera!r}; "
+                f"there are {sorted(layout.cameras)}"
+            )
+    for job in jobs:
+        episode = act.read_episode(job.path, (), options.coding)
+        arrays = read_arrays(job, options, episode)
+        actions.append(join_columns(arrays, naming.action, job.where))
+        found = {n: join_columns(arrays, k, job.where).shape[1] for n, k in naming.vectors.items()}
+        found["action"] = actions[-1].shape[1]
+        sizes = sizes or found
+        _check_same(job, "columns", found, sizes)
+        pictures = {s: episode.layout.cameras.get(s) for s in naming.cameras.values()}
+        wanted = {source: layout.cameras[source] for source in pictures}
+        _check_same(job, "height and width", pictures, wanted)
+        digest.update(f"{job.name} {job.path.stat().st_size}".encode() + actions[-1].tobytes())
+    low, high = value_range(actions)
+    del sizes["action"]
+    cameras = tuple(CameraSpec(n, *layout.cameras[s]) for n, s in naming.cameras.items())
+    return Measured(sizes, cameras, low, high, digest.hexdigest())
+
+
+def _check_same(
+    job: ActJob, what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise ValueError(
+                f"{job.where}: {name!r} has {what} {found[name]}, in the first file {value}; "
+                "convert such files apart or choose with --camera and --vector"
+            )
+
+
+def default_meanings(
+    layout: act.ActLayout, options: ActOptions, measured: Measured
+) -> dict[str, Meaning]:
+    """Units and names of arms as ALOHA stores them: rad, grippers 0 (closed) to 1 (open).
+
+    Only those names and units that fit; what a feature of another name is, nobody knows.
+    """
+    columns = layout.sizes["action"]
+    arms = {7: ("",), 14: ("left_", "right_")}.get(columns, ())
+    dims = tuple(f"{arm}{joint}" for arm in arms for joint in (*_ARM_JOINTS, "gripper"))
+    unit, action_dims = "rad", dims
+    if options.base:
+        unit = "rad, base m/s and rad/s"
+        action_dims = (*(dims or (f"action_{i}" for i in range(columns))), *_BASE_DIMS)
+    known = {
+        "state": Meaning("rad, gripper 0..1", "joint", dims),
+        "velocity": Meaning("rad/s, gripper 1/s", "joint", dims),
+        "effort": Meaning("as the motors report it", "joint", dims),
+        "action": Meaning(unit, "joint", action_dims),
+    }
+    sizes = {**measured.sizes, "action": len(measured.low)}
+    return {
+        name: known[name] if name in known and len(known[name].dims) in (0, size) else Meaning()
+        for name, size in sizes.items()
+    }
+
+
+def check_radians(measured: Measured, meaning: Meaning) -> None:
+    """Raises ValueError when actions said to be rad turn further than any arm does."""
+    largest = float(np.max(np.abs([measured.low, measured.high])))
+    if meaning.unit.startswith("rad") and largest > 4 * np.pi:
+        raise ValueError(
+            f"actions reach {largest:.1f}: these are no radians; say what they are with "
+            "--unit action=deg --unit state=deg --unit velocity=deg/s"
+        )
+
+
+def reader(naming: Naming, measured: Measured, options: ActOptions) -> Any:
+    """The picklable function job -> example."""
+    return functools.partial(read_job, naming=naming, cameras=measured.cameras, options=options)
