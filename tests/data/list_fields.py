@@ -14,37 +14,44 @@ def _node(kind, class_name, **content):
 
 def _tensor(dtype, *shape, **content):
     dimensions = {"dimensions": [str(n) for n in shape]} if shape else {}
-    return _node("tensor", "Tensor", shape=dimensions, dtype=dtype, **content)
+    return _node("tensor", "tensor_feature.Tensor", shape=dimensions, dtype=dtype, **content)
 
 
 def _list(feature, length=-1):
-    return _node("sequence", "Sequence", feature=feature, length=str(length))
+    return _node("sequence", "sequence_feature.Sequence", feature=feature, length=str(length))
 
 
 def _dict(**features):
-    return _node("featuresDict", "FeaturesDict", features=features)
+    return _node("featuresDict", "features_dict.FeaturesDict", features=features)
 
 
 FEATURES = _dict(
     steps=_node(
         "sequence",
-        "Dataset",
+        "dataset_feature.Dataset",
         feature=_dict(
             counts=_list(_tensor("int64")),
             triple=_list(_tensor("float32"), 3),
-            objects=_list(_dict(id=_tensor("int32"), name=_node("text", "Text"))),
+            objects=_list(_dict(id=_tensor("int32"), name=_node("text", "text_feature.Text"))),
             grid=_list(_list(_tensor("uint8"))),
             clouds=_list(_tensor("float32", -1, -1, encoding="zlib")),
             cloud=_tensor("float64", -1, 3, encoding="bytes"),
             flags=_tensor("bool", 2, encoding="zlib"),
             words=_tensor("string", 2),
-            box=_node("boundingBox", "BBoxFeature", bboxFormat="REL_YXYX"),
-            label=_node("classLabel", "ClassLabel", numClasses="4"),
-            said=_node("translation", "Translation", languages=["de", "en"]),
-            picture=_node("image", "Image", shape={"dimensions": ["-1", "-1", "3"]}),
+            box=_node(
+                "boundingBox", "bounding_boxes.BBoxFeature", dtype="float32", bboxFormat="REL_YXYX"
+            ),
+            label=_node("classLabel", "class_label_feature.ClassLabel", numClasses="4"),
+            said=_node("translation", "translation_feature.Translation", languages=["de", "en"]),
+            picture=_node(
+                "image",
+                "image_feature.Image",
+                shape={"dimensions": ["-1", "-1", "3"]},
+                dtype="uint8",
+            ),
             clip=_node(
                 "video",
-                "Video",
+                "video_feature.Video",
                 shape={"dimensions": ["-1", "4", "6", "3"]},
                 dtype="uint8",
                 encodingFormat="png",
@@ -54,7 +61,9 @@ FEATURES = _dict(
     ),
     path=_tensor("float32", -1, 2),
     tree=_list(_list(_tensor("int32"))),
-    trailer=_node("video", "Video", shape={"dimensions": ["2", "4", "6", "3"]}, dtype="uint8"),
+    trailer=_node(
+        "video", "video_feature.Video", shape={"dimensions": ["2", "4", "6", "3"]}, dtype="uint8"
+    ),
     maybe=_tensor("int64", optional=True),
 )
 

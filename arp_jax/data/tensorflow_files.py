@@ -1,0 +1,79 @@
+"""Folders that only TensorFlow's file systems reach, as objects that look like `pathlib` paths.
+
+In: a URL such as gs://bucket/folder, or any local path. Out: the few methods of `pathlib.Path` that
+reading a dataset takes. The one place where arp_jax.data imports TensorFlow (`import_tensorflow`);
+it is needed for remote folders and the tf.data stream only: `pip install "arp_jax[tf]"`.
+"""
+
+import importlib
+import posixpath
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+
+def import_tensorflow() -> Any:
+    """The tensorflow module, told to leave every GPU to JAX.
+
+    Raises:
+        ImportError: it is not installed; the message says how to install it.
+    """
+    try:
+        tensorflow = importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise ImportError(
+            "reading remote folders and streaming need TensorFlow: "
+            "pip install 'arp_jax[tf]' (or pip install tensorflow-cpu)"
+        ) from error
+    tensorflow.config.set_visible_devices([], "GPU")
+    return tensorflow
+
+
+class FilePath:
+    """A file or folder on any file system that TensorFlow knows."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path.rstrip("/") if not path.endswith("://") else path
+        self._files = import_tensorflow().io.gfile
+
+    def __str__(self) -> str:
+        return self._path
+
+    __repr__ = __fspath__ = __str__
+
+    def __truediv__(self, name: str) -> "FilePath":
+        return FilePath(posixpath.join(self._path, name))
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return posixpath.basename(self._path)
+
+    @property
+    def parent(self) -> "FilePath":
+        """The folder that holds it."""
+        return FilePath(posixpath.dirname(self._path))
+
+    def relative_to(self, folder: "FilePath") -> PurePosixPath:
+        """The path below `folder`."""
+        return PurePosixPath(posixpath.relpath(self._path, str(folder)))
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        return bool(self._files.isdir(self._path))
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return bool(self._files.exists(self._path)) and not self.is_dir()
+
+    def glob(self, pattern: str) -> Iterator["FilePath"]:
+        """Paths below the folder that fit the pattern."""
+        return map(FilePath, self._files.glob(posixpath.join(self._path, pattern)))
+
+    def read_text(self) -> str:
+        """Content of a text file; raises OSError when it cannot be read."""
+        try:
+            with self._files.GFile(self._path) as file:
+                return file.read()
+        except import_tensorflow().errors.OpError as error:
+            raise OSError(str(error).splitlines()[0]) from error
