@@ -213,12 +213,13 @@ def _language_table(raw: Episode) -> Episode:
 
 
 def _stanford_hydra(raw: Episode) -> Episode:
-    command = _columns(raw, "action")
+    command, robot = _columns(raw, "action"), _columns(raw, "observation/state")
     return _episode(
         raw,
         "stanford_hydra",
         action=_join(command[:, :6], open_from_closed(command[:, 6])),
-        state=_columns(raw, "observation/state"),
+        state=np.delete(robot, np.s_[17:24], axis=1),
+        features={"velocity": robot[:, 17:24]},
         language=_PER_STEP,
     )
 
@@ -254,19 +255,21 @@ def _nyu_franka_play(raw: Episode) -> Episode:
 
 def _fmb(raw: Episode) -> Episode:
     command = _columns(raw, "action")
-    robot = ("eef_pose", "state_gripper_pose", "joint_pos", "joint_vel", "eef_vel")
-    wrench = ("eef_force", "eef_torque")
-    episode = _episode(
+    sentence = _numbers(raw, "episode_metadata/episode_language_embedding")  # [512]
+    robot = ("eef_pose", "state_gripper_pose", "joint_pos")
+    return _episode(
         raw,
         "fmb",
         action=_join(command[:, :6], open_from_closed(command[:, 6])),
-        state=_columns(raw, *(f"observation/{key}" for key in (*robot, *wrench))),
+        state=_columns(raw, *(f"observation/{key}" for key in robot)),
+        features={
+            "velocity": _columns(raw, "observation/eef_vel", "observation/joint_vel"),
+            "wrench": _columns(raw, "observation/eef_force", "observation/eef_torque"),
+            "language_embedding": np.tile(sentence, (len(command), 1)),
+        },
         # A step's own instruction names the motion primitive, the episode's the task.
         language=_Language(("episode_metadata/episode_language_instruction",)),
     )
-    sentence = _numbers(raw, "episode_metadata/episode_language_embedding")  # [512]
-    embedding = np.tile(sentence, (len(command), 1))  # [T, 512]
-    return {**episode, "observation": {**episode["observation"], "language_embedding": embedding}}
 
 
 def _droid(raw: Episode) -> Episode:
@@ -309,11 +312,13 @@ def _episode(
     *,
     action: np.ndarray,
     state: np.ndarray | None = None,
+    features: Mapping[str, np.ndarray] | None = None,
     language: _Language = _OBSERVED,
     metadata: tuple[str, ...] = (),
 ) -> Episode:
     """Puts a canonical episode together from its parts and what all datasets have in common."""
     observation = {} if state is None else {"state": state}
+    observation.update(features or {})
     if language.embedding is not None:
         observation["language_embedding"] = _columns(raw, language.embedding)
     pictures = CAMERAS[card].items()

@@ -68,7 +68,7 @@ def rtx_action(name: str, episode: Episode, as_published: bool = False) -> np.nd
         if name != "language_table":
             terminate = _terminate(np.asarray(action["terminate_episode"]))
     except KeyError as error:
-        raise ValueError(f"{name}: the episode's action has no field {error}") from error
+        raise ValueError(f"{name}: field {error} is missing in the episode") from error
     columns = (terminate[:, None], world, rotation, gripper[:, None], base)
     return np.concatenate(columns, axis=1).astype(np.float32)
 
