@@ -1,0 +1,254 @@
+"""LeRobot's episodes under this project's names, and as RLDS examples.
+
+In: an opened LeRobot dataset, and which of its features become which of ours. Out: specs as far as
+LeRobot tells them (names, rate, limits), the TFDS features, and the function that makes the example
+of one episode. `datasets/convert_lerobot.py` is the command; files are read by `lerobot_read.py`
+and written by `rlds_write.py`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from arp_jax.data.array_episodes import Naming, PictureCoding, join_columns, make_example
+from arp_jax.data.conversion_flags import Sentences
+from arp_jax.data.episode_rlds import episode_features
+from arp_jax.data.images import decode_image, encode_image
+from arp_jax.data.lerobot_layout import INFO, LeRobotEpisode, LeRobotFeature, read_limits
+from arp_jax.data.lerobot_read import (
+    LeRobotDataset,
+    read_camera,
+    read_columns,
+    read_instructions,
+)
+from arp_jax.data.measured_specs import Meaning, value_range
+from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.specs import CameraSpec
+
+ACTION = "action"
+REWARD = "next.reward"
+SUCCESS = "next.success"
+_PREFIX = "observation."
+_CAMERA_PREFIX = "observation.images."
+# Several wordings as DROID stores them; `source.py` reads them so.
+_LANGUAGE = ("language_instruction", "language_instruction_2", "language_instruction_3")
+_MAGIC = {"png": b"\x89PNG", "jpeg": b"\xff\xd8"}
+
+
+@dataclasses.dataclass(frozen=True)
+class LeRobotJob:
+    """How episodes become examples; picklable.
+
+    Attributes:
+        dataset: where the episodes lie; without its list of them, as each job travels with one.
+        naming: LeRobot's keys -> features here.
+        cameras: of `naming`, with their sizes.
+        coding: of pictures; such as are stored in this format already stay as they are.
+        successful: every episode reached its goal (demonstrations); otherwise the stored
+            `next.success` decides, and without it none counts as successful.
+        sentences: said instead of LeRobot's tasks, by the number of the episode.
+        wordings: how many texts a step gets, 1 to 3.
+    """
+
+    dataset: LeRobotDataset
+    naming: Naming
+    cameras: tuple[CameraSpec, ...]
+    coding: PictureCoding
+    successful: bool
+    sentences: Sentences
+    wordings: int
+
+
+def default_names(keys: Sequence[str]) -> dict[str, str]:
+    """LeRobot's key -> name here: observation.state is state, observation.images.top is top."""
+    return {
+        key: key.removeprefix(_CAMERA_PREFIX).removeprefix(_PREFIX).replace(".", "_").lower()
+        for key in keys
+        if key.startswith(_PREFIX)
+    }
+
+
+def resolve_naming(dataset: LeRobotDataset, naming: Naming) -> Naming:
+    """The naming with LeRobot's full keys, where short ones ("top") were given.
+
+    Raises:
+        ValueError: the dataset has no such feature.
+    """
+
+    def full(key: str, known: Mapping[str, LeRobotFeature]) -> str:
+        for candidate in (key, f"{_CAMERA_PREFIX}{key}", f"{_PREFIX}{key}"):
+            if candidate in known:
+                return candidate
+        raise ValueError(f"{dataset.folder}: no feature {key!r}; there are {sorted(known)}")
+
+    vectors, cameras = dataset.vectors, dataset.cameras
+    return Naming(
+        vectors={n: tuple(full(k, vectors) for k in keys) for n, keys in naming.vectors.items()},
+        cameras={name: full(key, cameras) for name, key in naming.cameras.items()},
+        action=tuple(full(key, vectors) for key in naming.action),
+        reward=naming.reward,
+    )
+
+
+def feature_sizes(dataset: LeRobotDataset, naming: Naming) -> dict[str, int]:
+    """Vector feature -> number of dimensions."""
+    return {name: len(_dims(dataset, keys, name)) for name, keys in naming.vectors.items()}
+
+
+def camera_specs(dataset: LeRobotDataset, naming: Naming) -> tuple[CameraSpec, ...]:
+    """Cameras with their sizes."""
+    shapes = {name: dataset.cameras[key].shape for name, key in naming.cameras.items()}
+    return tuple(CameraSpec(name, shape[0], shape[1]) for name, shape in shapes.items())
+
+
+def default_meanings(dataset: LeRobotDataset, naming: Naming) -> dict[str, Meaning]:
+    """Names of dimensions as LeRobot has them; units and frames it does not tell."""
+    vectors = {**naming.vectors, ACTION: naming.action}
+    return {name: Meaning(dims=_dims(dataset, keys, name)) for name, keys in vectors.items()}
+
+
+def action_range(dataset: LeRobotDataset, naming: Naming) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and greatest action [A]: of the stored statistics, or of the rows without them.
+
+    Raises:
+        ValueError: statistics of another size or not finite; what `read_columns` raises.
+    """
+    stored = read_limits(dataset.folder)
+    if all(key in stored for key in naming.action):
+        low, high = (np.concatenate([stored[key][end] for key in naming.action]) for end in (0, 1))
+    else:
+        low, high = value_range(_actions(dataset, episode, naming) for episode in dataset.episodes)
+    size = len(_dims(dataset, naming.action, ACTION))
+    if low.shape != (size,) or not np.isfinite([low, high]).all():
+        raise ValueError(
+            f"{dataset.folder}: the statistics of {ACTION!r} are not {size} finite numbers; "
+            "give the limits with --specs"
+        )
+    return low, high
+
+
+def make_job(
+    dataset: LeRobotDataset,
+    naming: Naming,
+    coding: PictureCoding,
+    *,
+    successful: bool,
+    sentences: Sentences,
+) -> LeRobotJob:
+    """The job for all episodes of a dataset; see `LeRobotJob`."""
+    sentences.check([str(episode.index) for episode in dataset.episodes])
+    wordings = max((len(episode.tasks) for episode in dataset.episodes), default=1)
+    return LeRobotJob(
+        dataset=dataclasses.replace(dataset, episodes=()),
+        naming=naming,
+        cameras=camera_specs(dataset, naming),
+        coding=coding,
+        successful=successful,
+        sentences=sentences,
+        wordings=min(max(wordings, 1), len(_LANGUAGE)),
+    )
+
+
+def rlds_features(job: LeRobotJob, specs: DatasetSpecs) -> tfds.features.FeaturesDict:
+    """TFDS features of the examples that `read_example` makes."""
+    text = tfds.features.Text(doc="what to do at this step, or another wording of it")
+    number = tfds.features.Scalar(np.int64, doc="of the episode in LeRobot's files")
+    return episode_features(
+        specs.observation,
+        specs.action,
+        metadata={"episode_index": number},
+        reward=f"LeRobot's {REWARD}" if job.naming.reward else None,
+        image_format=job.coding.image_format,
+        extra=dict.fromkeys(_LANGUAGE[: job.wordings], text),
+    )
+
+
+def example_reader(job: LeRobotJob) -> Callable[[LeRobotEpisode], dict[str, Any]]:
+    """The picklable function from an episode to its example that `rlds_write.convert` takes."""
+    return functools.partial(read_example, job)
+
+
+def read_example(job: LeRobotJob, episode: LeRobotEpisode) -> dict[str, Any]:
+    """One episode as a TFDS builder yields it.
+
+    Raises:
+        ValueError: what `read_columns`, `read_camera` and `make_example` raise.
+    """
+    dataset, naming = job.dataset, job.naming
+    keys = [*naming.action, *(key for keys in naming.vectors.values() for key in keys)]
+    keys += [key for key in (naming.reward, SUCCESS) if key in dataset.vectors]
+    arrays = read_columns(dataset, episode, dict.fromkeys(keys))
+    example = make_example(
+        naming,
+        job.cameras,
+        arrays,
+        {name: _encoded(job, episode, key) for name, key in naming.cameras.items()},
+        _where(episode),
+        success=job.successful or bool(SUCCESS in arrays and arrays[SUCCESS].any()),
+        metadata={"episode_index": np.int64(episode.index)},
+        instruction=None,
+    )
+    for step, texts in zip(example["steps"], _wordings(job, episode), strict=True):
+        step.update(zip(_LANGUAGE, texts, strict=False))
+    return example
+
+
+def source_digest(dataset: LeRobotDataset) -> str:
+    """SHA-256 over the metadata and over names and sizes of the other files."""
+    digest = hashlib.sha256((dataset.folder / INFO).read_bytes())
+    for path in sorted(p for p in dataset.folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(dataset.folder)} {path.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def _wordings(job: LeRobotJob, episode: LeRobotEpisode) -> list[list[str]]:
+    """Texts of each step: its task, then the episode's other tasks, which no step has."""
+    sentence = job.sentences.of(str(episode.index))
+    if sentence:
+        return [[sentence] + [""] * (job.wordings - 1)] * episode.length
+    tasks = read_instructions(job.dataset, episode)
+    others = [task for task in episode.tasks if task not in tasks] + [""] * job.wordings
+    return [[task, *others][: job.wordings] for task in tasks]
+
+
+def _encoded(job: LeRobotJob, episode: LeRobotEpisode, key: str) -> list[bytes]:
+    """T pictures of a camera as they are stored in RLDS."""
+    encoded, coding = [], job.coding
+    for step, frame in enumerate(read_camera(job.dataset, episode, key)):
+        if isinstance(frame, bytes):
+            try:
+                pixels = decode_image(frame)  # a truncated picture has a good header
+            except ValueError as error:
+                raise ValueError(f"{_where(episode)}: {key!r} step {step}: {error}") from error
+            if not frame.startswith(_MAGIC[coding.image_format]):
+                frame = encode_image(pixels, coding.image_format, coding.quality)
+        else:
+            frame = encode_image(frame, coding.image_format, coding.quality)
+        encoded.append(frame)
+    return encoded
+
+
+def _actions(dataset: LeRobotDataset, episode: LeRobotEpisode, naming: Naming) -> np.ndarray:
+    arrays = read_columns(dataset, episode, naming.action)
+    return join_columns(arrays, naming.action, _where(episode))
+
+
+def _dims(dataset: LeRobotDataset, keys: Sequence[str], name: str) -> tuple[str, ...]:
+    """Names of the dimensions of features that are put side by side."""
+    dims: list[str] = []
+    for key in keys:
+        feature = dataset.vectors[key]
+        size, stem = math.prod(feature.shape), name if len(keys) == 1 else key.split(".")[-1]
+        numbered = (stem,) if size == 1 else (f"{stem}_{i}" for i in range(size))
+        dims += feature.names or numbered
+    return tuple(dims)
+
+
+def _where(episode: LeRobotEpisode) -> str:
+    return f"{episode.data}: episode {episode.index}"
