@@ -29,6 +29,7 @@ CAMERAS: Mapping[str, Mapping[str, str]] = {
         "wrist_image_2": "wrist225_image",
     },
     "roboturk": {"image": "front_rgb"},
+    "nyu_door_opening_surprising_effectiveness": {"image": "image"},
     "viola": {"image": "agentview_rgb", "wrist_image": "eye_in_hand_rgb"},
     "berkeley_autolab_ur5": {"image": "image", "wrist_image": "hand_image"},
     "toto": {"image": "image"},
@@ -159,6 +160,15 @@ def _berkeley_cable_routing(raw: Episode) -> Episode:
 def _roboturk(raw: Episode) -> Episode:
     gripper = open_from_closed(_vector(raw, "action/gripper_closedness_action"))
     return _episode(raw, "roboturk", action=_join(_columns(raw, *_POSE_DELTA), gripper))
+
+
+def _nyu_door_opening(raw: Episode) -> Episode:
+    gripper = absolute_gripper(_vector(raw, "action/gripper_closedness_action"))
+    return _episode(
+        raw,
+        "nyu_door_opening_surprising_effectiveness",
+        action=_join(_columns(raw, *_POSE_DELTA), gripper),
+    )
 
 
 def _viola(raw: Episode) -> Episode:
@@ -293,6 +303,7 @@ TRANSFORMS: Mapping[str, Callable[[Episode], Episode]] = {
     "jaco_play": _jaco_play,
     "berkeley_cable_routing": _berkeley_cable_routing,
     "roboturk": _roboturk,
+    "nyu_door_opening_surprising_effectiveness": _nyu_door_opening,
     "viola": _viola,
     "berkeley_autolab_ur5": _berkeley_autolab_ur5,
     "toto": _toto,

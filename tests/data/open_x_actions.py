@@ -63,6 +63,10 @@ HAND: dict[str, tuple[dict[str, Any], list[list[float]]]] = {
         {**DELTAS, "action/gripper_closedness_action": [[-1.0], [1.0], [0.0]]},
         with_gripper(1, 0, 1),
     ),
+    "nyu_door_opening_surprising_effectiveness": (
+        {**DELTAS, "action/gripper_closedness_action": [[0.0], [1.0], [0.0]]},
+        with_gripper(1, 0, 0),
+    ),
     "viola": (
         {**DELTAS, "action/gripper_closedness_action": [1.0, 1.0, -1.0]},
         with_gripper(0, 0, 1),

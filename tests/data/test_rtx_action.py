@@ -1,5 +1,7 @@
 """The shared action of RT-1-X: every row of the training notebook's table, worked out by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,9 +15,9 @@ MOVES = {
 }
 CLOSES = {"gripper_closedness_action": np.array([[1.0], [0.0]], np.float32)}
 SCALAR = {"gripper_closedness_action": np.array([1.0, -1.0], np.float32)}
-END = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+END: list[float] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 
-TABLE = [
+TABLE: list[tuple[str, Any, list[float], list[float]]] = [
     # name, action, the two rows: terminate, world, rotation, gripper, base
     (
         "bridge",
@@ -120,7 +122,7 @@ def test_zero_padding_does_not_end_the_episode():
 
 def test_taco_play_uses_its_own_bounds():
     # Middles of the bounds become 0, their ends the margin 0.99.
-    expected = [
+    expected: list[list[float]] = [
         [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0],
         [0, 0.99, -0.99, -0.5, 0.5, 0.99, -0.99, -1, 0, 0, 0],
     ]
@@ -128,7 +130,7 @@ def test_taco_play_uses_its_own_bounds():
 
 
 def test_taco_play_as_published_clips_nearly_everything():
-    expected = [
+    expected: list[list[float]] = [
         [1, 1.74, 1.74, 1.74, 0, -1.39, 1.39, 1, 0, 0, 0],
         [0, 1.74, -1.74, 1.74, 1.39, 1.12, -1.39, -1, 0, 0, 0],
     ]
