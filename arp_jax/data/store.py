@@ -2,13 +2,15 @@
 
 Flows in: a folder written by `pack.py`. Flows out: arrays for any step indices. A store is
 
-    meta.json                      format version, layout, episode lengths, specs, stats, checksums
-    vectors-00000.array_record     one record a step: all vector features, raw little-endian bytes
-    images-00000.array_record      one record a step: all camera images, raw uint8
+    meta.json                           format version, layout, episodes, specs, stats, checksums
+    vectors-00000.array_record          one record a step: all vector features, raw little-endian
+    images.NAME-00000.array_record      one record a step: camera NAME, a PNG or JPEG file as the
+                                        dataset stored it, or raw uint8 pixels
 
-with whole episodes in each shard. Vectors and images have files of their own, so that gathering a
-chunk of H actions never reads an image. What fits a byte budget is kept in memory as contiguous
-arrays, vectors first; the rest is read by record. Nothing is normalised or cut into windows here.
+with whole episodes in each shard. Every camera has files of its own, so that gathering a chunk of H
+actions, or one of two cameras, reads nothing else. What fits a byte budget is kept in memory,
+vectors first; the rest is read by record (`records.py`). Nothing is normalised or cut into windows
+here. Stores of format version 1 (raw pixels of all cameras in one group, no language) are read too.
 """
 
 import json
@@ -18,33 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
 
+from arp_jax.data.records import EncodedRecords, FixedRecords, RecordFiles, Records, group_dtype
 from arp_jax.normalize import Stats, stats_from_json
 from arp_jax.specs import ActionSpec, ObservationSpec
 
 FORMAT = "arp_jax.pack"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 META_FILE = "meta.json"
-GROUPS = ("vectors", "images")
+VECTORS = "vectors"
+ENCODED = "encoded"
 MEMORY_BUDGET = 2 << 30
-# Read-ahead threads would fetch records that random access does not want.
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
-_BLOCK_BYTES = 16 << 20
-
-
-def group_dtype(features: Mapping[str, Mapping[str, Any]], group: str) -> np.dtype | None:
-    """Structured dtype of one record of a group, or None when no feature belongs to it.
-
-    Args:
-        features: {name: {"dtype", "shape", "group"}} as in meta.json; the order is the layout.
-    """
-    fields = [
-        (name, np.dtype(f["dtype"]).newbyteorder("<"), tuple(f["shape"]))
-        for name, f in features.items()
-        if f["group"] == group
-    ]
-    return np.dtype(fields) if fields else None
 
 
 def checksum(path: Path) -> int:
@@ -56,86 +43,18 @@ def checksum(path: Path) -> int:
     return crc
 
 
-class RecordGroup:
-    """The records of one group over all shards, in memory or on disk."""
-
-    def __init__(self, paths: Sequence[Path], steps: Sequence[int], dtype: np.dtype) -> None:
-        self.dtype = dtype
-        self._paths = list(paths)
-        self._bounds = np.concatenate([[0], np.cumsum(steps)])  # [shards + 1]
-        self._readers: dict[int, Any] = {}
-        self._columns: dict[str, np.ndarray] | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all records, decompressed."""
-        return int(self._bounds[-1]) * self.dtype.itemsize
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether `load` was called."""
-        return self._columns is not None
-
-    def load(self) -> None:
-        """Reads everything into one contiguous array a feature."""
-        total = int(self._bounds[-1])
-        columns = {
-            name: np.empty((total, *self.dtype[name].shape), self.dtype[name].base)
-            for name in self.dtype.names or ()
-        }
-        block = max(1, _BLOCK_BYTES // self.dtype.itemsize)
-        for start in range(0, total, block):
-            stop = min(start + block, total)
-            rows = self._read(np.arange(start, stop))
-            for name, column in columns.items():
-                column[start:stop] = rows[name]
-        self.close()
-        self._columns = columns
-
-    def take(self, indices: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Features `names` at absolute step indices of any shape [...] -> [..., *shape]."""
-        if self._columns is not None:
-            return {name: self._columns[name].take(indices, axis=0) for name in names}
-        unique, inverse = np.unique(indices, return_inverse=True)
-        rows = self._read(unique)
-        inverse = inverse.reshape(indices.shape)
-        return {name: rows[name][inverse] for name in names}
-
-    def _read(self, steps: np.ndarray) -> np.ndarray:
-        """Records of sorted step indices [n] as a structured array [n]."""
-        shards = np.searchsorted(self._bounds, steps, side="right") - 1
-        parts = []
-        for shard in np.unique(shards):
-            local = (steps[shards == shard] - self._bounds[shard]).tolist()
-            try:
-                parts.extend(self._reader(int(shard)).read(local))
-            except (RuntimeError, IndexError) as error:
-                reason = str(error).splitlines()[0]
-                raise ValueError(
-                    f"{self._paths[shard]}: cannot be read ({reason}); pack the dataset again"
-                ) from error
-        return np.frombuffer(b"".join(parts), self.dtype)
-
-    def _reader(self, shard: int) -> Any:
-        if shard not in self._readers:
-            self._readers[shard] = ArrayRecordReader(str(self._paths[shard]), _READER_OPTIONS)
-        return self._readers[shard]
-
-    def close(self) -> None:
-        """Closes the files; a later read opens them again."""
-        for reader in self._readers.values():
-            reader.close()
-        self._readers.clear()
-
-
 class Pack:
-    """An opened step store. Reading from disk is for one thread at a time.
+    """An opened step store; several threads may read from it.
 
     Attributes:
         directory: the folder.
         split: split of the source that was packed.
         episode_lengths: int64 [E].
-        shapes, dtypes: {name: of one step}, the action under the key "action".
+        instructions: the distinct instructions of the dataset.
+        episode_language: per episode the indices of its alternatives in `instructions`; () where
+            it has none.
+        shapes, dtypes: {name: of one step as read}, the action under the key "action".
+        encoded: names of the cameras that are stored as PNG or JPEG.
         observation_spec, action_spec: what the numbers mean; None when the source did not say.
         stats: statistics of the vector features and the action.
         content_hash: identifies source content and selection.
@@ -145,8 +64,11 @@ class Pack:
         self.directory = directory
         self.split: str = meta["split"]
         self.episode_lengths = np.asarray(meta["episode_lengths"], np.int64)
+        self.instructions: tuple[str, ...] = tuple(meta["instructions"])
+        self.episode_language: list[tuple[int, ...]] = [tuple(i) for i in meta["episode_language"]]
         self.shapes = {name: tuple(f["shape"]) for name, f in meta["features"].items()}
         self.dtypes = {name: np.dtype(f["dtype"]) for name, f in meta["features"].items()}
+        self.encoded = tuple(n for n, f in meta["features"].items() if f.get("encoding") == ENCODED)
         specs = meta["specs"]
         self.observation_spec = ObservationSpec.from_json(specs["observation"]) if specs else None
         self.action_spec = ActionSpec.from_json(specs["action"]) if specs else None
@@ -167,10 +89,10 @@ class Pack:
     @property
     def in_memory(self) -> tuple[str, ...]:
         """Names of the features that are held in memory."""
-        return tuple(n for g in self._groups if g.in_memory for n in g.dtype.names or ())
+        return tuple(name for group in self._groups if group.in_memory for name in group.names)
 
     def load(self, memory_budget: int) -> None:
-        """Keeps in memory what fits `memory_budget` bytes, vectors before images."""
+        """Keeps in memory what fits `memory_budget` bytes, vectors before cameras."""
         for group in self._groups:
             if group.nbytes <= memory_budget:
                 group.load()
@@ -186,10 +108,10 @@ class Pack:
             names: features to read; None reads all (the action is "action").
 
         Returns:
-            {name: [..., *shapes[name]]}, fresh arrays.
+            {name: [..., *shapes[name]]}, fresh arrays; pictures are decoded.
 
         Raises:
-            ValueError: an index or a name does not exist, or a shard cannot be read.
+            ValueError: an index or a name does not exist, or a shard or a picture cannot be read.
         """
         indices = np.asarray(indices)
         if indices.size and not (indices.min() >= 0 and indices.max() < self.num_steps):
@@ -203,13 +125,13 @@ class Pack:
                 raise ValueError(f"{self.directory}: no feature {name!r}; has {list(self.shapes)}")
         arrays: dict[str, np.ndarray] = {}
         for group in self._groups:
-            chosen = [name for name in wanted if name in (group.dtype.names or ())]
+            chosen = [name for name in wanted if name in group.names]
             if chosen:
                 arrays.update(group.take(indices, chosen))
         return arrays
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files and ends the threads that decode; a later read starts them again."""
         for group in self._groups:
             group.close()
 
@@ -218,15 +140,20 @@ def record_groups(
     directory: Path,
     features: Mapping[str, Mapping[str, Any]],
     shards: Sequence[Mapping[str, Any]],
-) -> list[RecordGroup]:
+) -> list[Records]:
     """The groups that a layout has, vectors first."""
-    groups = []
-    for group in GROUPS:
-        dtype = group_dtype(features, group)
-        if dtype is not None:
-            paths = [directory / shard["files"][group]["name"] for shard in shards]
-            steps = [sum(shard["episode_lengths"]) for shard in shards]
-            groups.append(RecordGroup(paths, steps, dtype))
+    steps = [sum(shard["episode_lengths"]) for shard in shards]
+    by_group = {feature["group"]: name for name, feature in features.items()}
+    groups: list[Records] = []
+    for group in sorted(by_group, key=lambda group: group != VECTORS):
+        entries = [shard["files"][group] for shard in shards]
+        files = RecordFiles([directory / entry["name"] for entry in entries], steps)
+        name = by_group[group]
+        if features[name].get("encoding") == ENCODED:
+            size = sum(entry["record_bytes"] for entry in entries)
+            groups.append(EncodedRecords(files, name, tuple(features[name]["shape"]), size))
+        else:
+            groups.append(FixedRecords(files, group_dtype(features, group)))
     return groups
 
 
@@ -237,13 +164,15 @@ def open_pack(
 
     Args:
         directory: folder written by `pack_dataset`.
-        memory_budget: bytes that may be kept in memory (vectors first, then images); 0 keeps none.
+        memory_budget: bytes that may be kept in memory (vectors first, then cameras as they are
+            stored); 0 keeps none.
         verify: also compare the checksum of every shard (reads all files); sizes are always
             compared.
 
     Raises:
         ValueError: no finished pack, another format version, or a missing, truncated or changed
-            shard; the message names the file.
+            shard; the message names the file. meta.json carries a checksum of its own, which is
+            always compared.
     """
     directory = Path(directory)
     meta = read_meta(directory)
@@ -256,7 +185,7 @@ def open_pack(
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
-    """Content of meta.json with the episode lengths of all shards joined."""
+    """Content of meta.json with lengths and language of the episodes of all shards joined."""
     path = directory / META_FILE
     if not path.is_file():
         raise ValueError(
@@ -264,17 +193,35 @@ def read_meta(directory: Path) -> dict[str, Any]:
             f"`python -m arp_jax.data.pack --source DATASET --out {directory} --features NAMES`"
         )
     try:
-        meta = json.loads(path.read_text())
+        text = path.read_text()
+        meta = json.loads(text)
         found = (meta.get("format"), meta.get("format_version"))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a JSON object ({error}); pack the dataset again") from error
-    if found != (FORMAT, FORMAT_VERSION):
+    if found[0] != FORMAT or found[1] not in READABLE_VERSIONS:
         raise ValueError(
             f"{path}: format {found[0]!r} version {found[1]!r}, this program reads {FORMAT!r} "
-            f"version {FORMAT_VERSION}; pack the dataset again"
+            f"versions {READABLE_VERSIONS}; pack the dataset again"
         )
-    meta["episode_lengths"] = [n for shard in meta["shards"] for n in shard["episode_lengths"]]
+    if found[1] > 1 and text != meta_text(meta):
+        raise ValueError(f"{path}: does not match its own checksum; pack the dataset again")
+    shards = meta["shards"]
+    meta["episode_lengths"] = [n for shard in shards for n in shard["episode_lengths"]]
+    # Version 1 knew no language.
+    meta.setdefault("instructions", [])
+    meta["episode_language"] = [
+        indices
+        for shard in shards
+        for indices in shard.get("episode_language", [[]] * len(shard["episode_lengths"]))
+    ]
     return meta
+
+
+def meta_text(meta: Mapping[str, Any]) -> str:
+    """meta.json as written: one line, with a checksum of all that it says."""
+    content = {key: value for key, value in meta.items() if key != "crc32"}
+    crc = zlib.crc32(json.dumps(content).encode())
+    return json.dumps({**content, "crc32": crc}) + "\n"
 
 
 def check_shard_file(directory: Path, entry: Mapping[str, Any], verify: bool) -> None:

@@ -1,0 +1,249 @@
+"""Records of a step store: the files of one group over all shards, in memory or on disk.
+
+Flows in: paths of ArrayRecord files, steps in each. Flows out: arrays for any step indices. Rows of
+numbers (`FixedRecords`) are raw little-endian bytes of one size, all features of the group side by
+side; pictures (`EncodedRecords`) are PNG or JPEG files as the dataset stored them, decoded when
+read, each distinct step of a request once, by all cores. Nothing is cached beyond what `load` puts
+into memory at once. What the groups of a store are is in `store.py`.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from arp_jax.data.images import decode_image
+
+# Read-ahead threads would fetch records that random access does not want.
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+_BLOCK_BYTES = 16 << 20
+# Pictures decoded by one task of a thread: enough to hide its overhead, few enough to share out.
+_PICTURES_A_TASK = 8
+
+
+class RecordFiles:
+    """Reads records by step from the files of one group; safe to use from several threads."""
+
+    def __init__(self, paths: Sequence[Path], steps: Sequence[int]) -> None:
+        self.paths = list(paths)
+        self.bounds = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)  # [shards + 1]
+        self._readers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def num_steps(self) -> int:
+        """Number of records of all files."""
+        return int(self.bounds[-1])
+
+    def read(self, steps: np.ndarray) -> list[bytes]:
+        """Records of sorted step indices [n]; raises ValueError naming the file."""
+        records: list[bytes] = []
+        shards = self.shard_of(steps)
+        with self._lock:
+            for shard in np.unique(shards):
+                local = (steps[shards == shard] - self.bounds[shard]).tolist()
+                try:
+                    records.extend(self._reader(int(shard)).read(local))
+                except (RuntimeError, IndexError) as error:
+                    reason = str(error).splitlines()[0]
+                    raise ValueError(
+                        f"{self.paths[shard]}: cannot be read ({reason}); pack the dataset again"
+                    ) from error
+        return records
+
+    def shard_of(self, steps: np.ndarray | int) -> Any:
+        """Number of the file that holds each step."""
+        return np.searchsorted(self.bounds, steps, side="right") - 1
+
+    def _reader(self, shard: int) -> Any:
+        if shard not in self._readers:
+            self._readers[shard] = ArrayRecordReader(str(self.paths[shard]), _READER_OPTIONS)
+        return self._readers[shard]
+
+    def close(self) -> None:
+        """Closes the files; a later read opens them again."""
+        with self._lock:
+            for reader in self._readers.values():
+                reader.close()
+            self._readers.clear()
+
+
+class FixedRecords:
+    """Records of one structured dtype: vectors, and pictures as raw pixels."""
+
+    def __init__(self, files: RecordFiles, dtype: np.dtype) -> None:
+        self._files, self._dtype = files, dtype
+        self._columns: dict[str, np.ndarray] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Features of the group."""
+        return self._dtype.names or ()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all records in memory."""
+        return self._files.num_steps * self._dtype.itemsize
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `load` was called."""
+        return self._columns is not None
+
+    def load(self) -> None:
+        """Reads everything into one contiguous array a feature."""
+        total = self._files.num_steps
+        columns = {
+            name: np.empty((total, *self._dtype[name].shape), self._dtype[name].base)
+            for name in self.names
+        }
+        for steps in _blocks(total, self._dtype.itemsize):
+            rows = self._read(steps)
+            for name, column in columns.items():
+                column[steps[0] : steps[-1] + 1] = rows[name]
+        self.close()
+        self._columns = columns
+
+    def take(self, indices: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Features `names` at absolute step indices of any shape [...] -> [..., *shape]."""
+        if self._columns is not None:
+            return {name: self._columns[name].take(indices, axis=0) for name in names}
+        unique, inverse = np.unique(indices, return_inverse=True)
+        rows = self._read(unique)
+        inverse = inverse.reshape(indices.shape)
+        return {name: rows[name][inverse] for name in names}
+
+    def _read(self, steps: np.ndarray) -> np.ndarray:
+        return np.frombuffer(b"".join(self._files.read(steps)), self._dtype)
+
+    def close(self) -> None:
+        """Closes the files; a later read opens them again."""
+        self._files.close()
+
+
+class EncodedRecords:
+    """Records of one camera: PNG or JPEG files, decoded when read."""
+
+    def __init__(
+        self, files: RecordFiles, name: str, shape: tuple[int, ...], record_bytes: int
+    ) -> None:
+        """Files of camera `name`, whose pictures are uint8 `shape` = (H, W, 3)."""
+        self.names: tuple[str, ...] = (name,)
+        self.nbytes = record_bytes
+        self._files, self._shape = files, shape
+        self._memory: tuple[np.ndarray, np.ndarray] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `load` was called."""
+        return self._memory is not None
+
+    def load(self) -> None:
+        """Reads all encoded pictures into one array of bytes."""
+        total = self._files.num_steps
+        content = np.empty(self.nbytes, np.uint8)
+        ends = np.zeros(total + 1, np.int64)  # picture t is content[ends[t]:ends[t + 1]]
+        for steps in _blocks(total, max(self.nbytes // max(total, 1), 1)):
+            records = self._files.read(steps)
+            first = ends[steps[0]]
+            ends[steps + 1] = first + np.cumsum([len(record) for record in records])
+            content[first : ends[steps[-1] + 1]] = np.frombuffer(b"".join(records), np.uint8)
+        self.close()
+        self._memory = content, ends
+
+    def take(self, indices: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Pixels uint8 [..., H, W, 3] at absolute step indices of any shape [...]."""
+        (name,) = names
+        unique, first, inverse = np.unique(indices, return_index=True, return_inverse=True)
+        rows = np.empty((indices.size, *self._shape), np.uint8)
+        tasks: list[Future[None]] = []
+        for start in range(0, len(unique), _PICTURES_A_TASK):
+            part = slice(start, start + _PICTURES_A_TASK)
+            encoded = self.encoded(unique[part])
+            tasks.append(
+                self._decoders().submit(self._decode, unique[part], encoded, rows, first[part])
+            )
+        _finish(tasks)
+        for row, source in enumerate(first[inverse.reshape(-1)].tolist()):
+            if row != source:
+                rows[row] = rows[source]
+        return {name: rows.reshape(*indices.shape, *self._shape)}
+
+    def encoded(self, steps: np.ndarray) -> Sequence[bytes | memoryview]:
+        """The pictures at sorted step indices [n] as they are stored."""
+        if self._memory is None:
+            return self._files.read(steps)
+        content, ends = self._memory
+        return [content[ends[t] : ends[t + 1]].data for t in steps.tolist()]
+
+    def _decode(
+        self,
+        steps: np.ndarray,
+        encoded: Sequence[bytes | memoryview],
+        rows: np.ndarray,
+        where: np.ndarray,
+    ) -> None:
+        for step, data, row in zip(steps.tolist(), encoded, where.tolist(), strict=True):
+            try:
+                decode_image(data, rows[row])
+            except ValueError as error:
+                shard = self._files.shard_of(step)
+                raise ValueError(
+                    f"{self._files.paths[shard]}: {self.names[0]!r} of step "
+                    f"{step - self._files.bounds[shard]}: {error}; pack the dataset again"
+                ) from error
+
+    def _decoders(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(available_cores(), f"decode-{self.names[0]}")
+        return self._pool
+
+    def close(self) -> None:
+        """Closes the files and ends the threads; a later read starts them again."""
+        self._files.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+Records = FixedRecords | EncodedRecords
+
+
+def group_dtype(features: Mapping[str, Mapping[str, Any]], group: str) -> np.dtype:
+    """Structured dtype of one record of a group of numbers.
+
+    Args:
+        features: {name: {"dtype", "shape", "group"}} as in meta.json; the order is the layout.
+    """
+    return np.dtype(
+        [
+            (name, np.dtype(f["dtype"]).newbyteorder("<"), tuple(f["shape"]))
+            for name, f in features.items()
+            if f["group"] == group
+        ]
+    )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _blocks(total: int, record_bytes: int) -> Iterator[np.ndarray]:
+    """Consecutive step indices 0 .. total-1 in blocks of a bounded size in bytes."""
+    size = max(1, _BLOCK_BYTES // record_bytes)
+    for start in range(0, total, size):
+        yield np.arange(start, min(start + size, total))
+
+
+def _finish(tasks: Sequence["Future[None]"]) -> None:
+    """Waits for all tasks, so that none writes on after an error; raises the first error."""
+    errors = [error for task in tasks if (error := task.exception()) is not None]
+    if errors:
+        raise errors[0]
