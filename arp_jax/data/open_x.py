@@ -78,15 +78,25 @@ def instructions(columns: Iterable[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stripped for text in texts if (stripped := text.strip())))
 
 
-def _fractal20220817_data(raw: Episode) -> Episode:
-    gripper = absolute_gripper(_vector(raw, "action/gripper_closedness_action"))
-    return _episode(
-        raw,
-        "fractal20220817_data",
-        action=_join(_columns(raw, *_POSE_DELTA), gripper),
-        state=_columns(raw, "observation/base_pose_tool_reached", "observation/gripper_closed"),
-        metadata=("aspects", "attributes"),
-    )
+def _closedness(
+    name: str,
+    to_open: Callable[[np.ndarray], np.ndarray],
+    state: tuple[str, ...] = (),
+    metadata: tuple[str, ...] = (),
+) -> Callable[[Episode], Episode]:
+    """Sets in RT-1's layout: displacement, rotation, and the gripper as `to_open` reads it."""
+
+    def transform(raw: Episode) -> Episode:
+        gripper = to_open(_vector(raw, "action/gripper_closedness_action"))
+        return _episode(
+            raw,
+            name,
+            action=_join(_columns(raw, *_POSE_DELTA), gripper),
+            state=_columns(raw, *(f"observation/{key}" for key in state)) if state else None,
+            metadata=metadata,
+        )
+
+    return transform
 
 
 def _bridge(raw: Episode) -> Episode:
@@ -105,19 +115,6 @@ def _bridge_dataset(raw: Episode) -> Episode:
         action=_columns(raw, "action"),
         state=_columns(raw, "observation/state"),
         language=_PER_STEP,
-    )
-
-
-def _kuka(raw: Episode) -> Episode:
-    gripper = absolute_gripper(_vector(raw, "action/gripper_closedness_action"))
-    # The slash belongs to the key.
-    pose = "observation/clip_function_input/base_pose_tool_reached"
-    return _episode(
-        raw,
-        "kuka",
-        action=_join(_columns(raw, *_POSE_DELTA), gripper),
-        state=_columns(raw, pose, "observation/gripper_closed"),
-        metadata=("success",),
     )
 
 
@@ -154,31 +151,6 @@ def _berkeley_cable_routing(raw: Episode) -> Episode:
         # The gripper holds the cable throughout and is not commanded.
         action=_join(velocity, np.zeros(len(velocity), np.float32)),
         state=_columns(raw, "observation/robot_state"),
-    )
-
-
-def _roboturk(raw: Episode) -> Episode:
-    gripper = open_from_closed(_vector(raw, "action/gripper_closedness_action"))
-    return _episode(raw, "roboturk", action=_join(_columns(raw, *_POSE_DELTA), gripper))
-
-
-def _nyu_door_opening(raw: Episode) -> Episode:
-    gripper = absolute_gripper(_vector(raw, "action/gripper_closedness_action"))
-    return _episode(
-        raw,
-        "nyu_door_opening_surprising_effectiveness",
-        action=_join(_columns(raw, *_POSE_DELTA), gripper),
-    )
-
-
-def _viola(raw: Episode) -> Episode:
-    gripper = open_from_closed(_vector(raw, "action/gripper_closedness_action"))
-    robot = ("joint_states", "gripper_states", "ee_states")
-    return _episode(
-        raw,
-        "viola",
-        action=_join(_columns(raw, *_POSE_DELTA), gripper),
-        state=_columns(raw, *(f"observation/{key}" for key in robot)),
     )
 
 
@@ -295,16 +267,31 @@ def _droid(raw: Episode) -> Episode:
 
 
 TRANSFORMS: Mapping[str, Callable[[Episode], Episode]] = {
-    "fractal20220817_data": _fractal20220817_data,
+    "fractal20220817_data": _closedness(
+        "fractal20220817_data",
+        absolute_gripper,
+        state=("base_pose_tool_reached", "gripper_closed"),
+        metadata=("aspects", "attributes"),
+    ),
     "bridge": _bridge,
     "bridge_dataset": _bridge_dataset,
-    "kuka": _kuka,
+    "kuka": _closedness(
+        "kuka",
+        absolute_gripper,
+        # The slash belongs to the key.
+        state=("clip_function_input/base_pose_tool_reached", "gripper_closed"),
+        metadata=("success",),
+    ),
     "taco_play": _taco_play,
     "jaco_play": _jaco_play,
     "berkeley_cable_routing": _berkeley_cable_routing,
-    "roboturk": _roboturk,
-    "nyu_door_opening_surprising_effectiveness": _nyu_door_opening,
-    "viola": _viola,
+    "roboturk": _closedness("roboturk", open_from_closed),
+    "nyu_door_opening_surprising_effectiveness": _closedness(
+        "nyu_door_opening_surprising_effectiveness", absolute_gripper
+    ),
+    "viola": _closedness(
+        "viola", open_from_closed, state=("joint_states", "gripper_states", "ee_states")
+    ),
     "berkeley_autolab_ur5": _berkeley_autolab_ur5,
     "toto": _toto,
     "language_table": _language_table,
