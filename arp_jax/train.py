@@ -29,10 +29,11 @@ from arp_jax import compile_cache
 from arp_jax.data.augment import make_augment
 from arp_jax.data.prefetch import prefetch
 from arp_jax.policies.base import Batch, Metrics, build_policy
-from arp_jax.training import preemption, run_dir, sharding
+from arp_jax.training import data_report, preemption, run_dir, sharding
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle, newest_bundle
 from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
-from arp_jax.training.inputs import DIGITS, SYNTHETIC, Inputs, check_same_data, open_inputs
+from arp_jax.training.data_config import DIGITS, SYNTHETIC
+from arp_jax.training.inputs import Inputs, check_same_data, open_inputs
 from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
 from arp_jax.training.optim import make_optimizer, make_schedule
 from arp_jax.training.progress import Progress
@@ -86,7 +87,7 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     # 3. Data: a pack, its statistics, loaders of training and held-out episodes
     kept = newest_bundle(folder) if resume else None
     inputs = open_inputs(config.plain, config.data, folder, kept.normalizer if kept else None)
-    say(inputs.describe())
+    say(data_report.describe(inputs, config.plain))
 
     # 4. Policy and optimiser
     policy = build_policy(config.policy["name"], config.policy, inputs.spec)
@@ -242,8 +243,8 @@ def validate(run: Run, held_out: list[Batch], step: int) -> None:
 def save(run: Run, step: int) -> None:
     """Starts writing a checkpoint in the background."""
     inputs = run.inputs
-    bundle = RunBundle(run.config.plain, inputs.spec, inputs.pack.stats, inputs.normalizer)
-    position = {"batches": step, "pack": inputs.pack.content_hash}
+    bundle = RunBundle(run.config.plain, inputs.spec, inputs.stats, inputs.normalizer)
+    position = {"batches": step, "pack": inputs.content_hash}
     stall = run.store.save(step, run.state, position, bundle)
     run.writer.write(step, "checkpoint", {"stall_s": stall})
 

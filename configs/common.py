@@ -27,21 +27,30 @@ def base() -> ml_collections.ConfigDict:
 
 
 def data() -> ml_collections.ConfigDict:
-    """arp_jax.training.inputs.DataConfig."""
+    """arp_jax.training.data_config.DataConfig."""
     return ml_collections.ConfigDict(
         {
             "source": "synthetic",  # an RLDS folder, a pack, "synthetic" or "digits"
             "split": "train",
             "pack_dir": "",  # "" packs into RUN/pack
+            "resize": "",  # "CAMERA=HEIGHTxWIDTH,...": cameras are packed in that size
             # feature -> "limits" | "standard" | "min_max" | "quantile"
             "normalization": {"agent_pos": "limits", "keypoints": "limits", "action": "limits"},
             "augment": "",  # or "push_t_mirror", for "limits" normalisation
             "pad_after": 7,
+            "stride": 1,  # every stride-th step starts an example
+            "goal": "",  # goals in the batch: "uniform" or "hindsight"
+            "language": False,  # instructions in the batch
+            "language_dropout": 0.0,
             "validation_fraction": 0.02,
             "split_seed": 42,
             "max_train_episodes": 0,  # 0 = all
             "prefetch": 2,
             "memory_budget_mb": 2048,
+            "mixture": "",  # a name (python -m arp_jax.data.mixtures) or "PATH=WEIGHT,PATH=WEIGHT"
+            "mixture_weights": "",  # "draw" | "step" | "episode"; "" as the mix says
+            "mixture_differences": "",  # what members may differ in: "rate,limits,frame"
+            "stats": "",  # statistics of the "target" or of "all" members; "" as the mix says
         }
     )
 

@@ -11,7 +11,7 @@ applied once a word; choices are integer arithmetic, the same on every machine.
 import numpy as np
 
 # What is drawn; two purposes share no bits.
-GOAL, LANGUAGE, LANGUAGE_DROPOUT = 1, 2, 3
+GOAL, LANGUAGE, LANGUAGE_DROPOUT, MEMBER = 1, 2, 3, 4
 
 _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -30,7 +30,7 @@ def draw_bits(seed: int, purpose: int, epochs: np.ndarray, examples: np.ndarray)
 
     Args:
         seed: 0 .. 2^63-1.
-        purpose: `GOAL`, `LANGUAGE` or `LANGUAGE_DROPOUT`.
+        purpose: one of `GOAL`, `LANGUAGE`, `LANGUAGE_DROPOUT`, `MEMBER`.
         epochs, examples: integers [B], not negative.
 
     Returns:

@@ -7,7 +7,7 @@ not here; reading ahead is `prefetch.py`, several packs at once are `mixture_loa
 """
 
 import abc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -103,6 +103,7 @@ class Loader(BatchStream):
         pad_after: int | None = None,
         stride: int = 1,
         task: TaskConfig | None = None,
+        instructions: Sequence[str] | None = None,
     ) -> None:
         """Checks that everything belongs together; see `Examples` and `BatchStream`.
 
@@ -120,6 +121,7 @@ class Loader(BatchStream):
             pad_after=pad_after,
             stride=stride,
             task=task,
+            instructions=instructions,
         )
 
     @property

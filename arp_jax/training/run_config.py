@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from arp_jax.training.inputs import DataConfig
+from arp_jax.training.data_config import DataConfig
 from arp_jax.training.metrics import MetricsConfig
 from arp_jax.training.optim import OptimConfig
 from arp_jax.training.sections import check_keys, read_section

@@ -5,6 +5,7 @@ A directory that holds a run is never written over by accident: it is resumed, o
 checkpoints, metrics and data inside are other modules' files.
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 import jax
 
-from arp_jax.training.inputs import BUILT_IN
+from arp_jax.training.data_config import BUILT_IN, DataConfig
 
 CONFIG_FILE = "config.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco")
@@ -176,13 +177,19 @@ def git_revision() -> str:
 
 def check_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], run_dir: Path) -> None:
     """Raises ValueError naming the first key that decides what is learned and has changed."""
-    old, new = flatten(json.loads(json.dumps(stored))), flatten(json.loads(json.dumps(config)))
+    # A key that one of them does not know yet has its default.
+    old, new = (_data_defaults() | flatten(json.loads(json.dumps(c))) for c in (stored, config))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not key.startswith(RESUMABLE):
             raise ValueError(
                 f"--resume: config.{key} is {new.get(key)!r}, {run_dir} was started with "
                 f"{old.get(key)!r}; use that value or a new --workdir"
             )
+
+
+def _data_defaults() -> dict[str, Any]:
+    defaults = {field.name: field.default for field in dataclasses.fields(DataConfig)}
+    return {f"data.{k}": v for k, v in defaults.items() if v is not dataclasses.MISSING}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

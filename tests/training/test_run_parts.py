@@ -10,8 +10,8 @@ import pytest
 from arp_jax import compile_cache
 from arp_jax.normalize import FeatureStats
 from arp_jax.training import progress as progress_module
-from arp_jax.training.inputs import build_normalizer
 from arp_jax.training.optim import OptimConfig
+from arp_jax.training.packs import build_normalizer
 from arp_jax.training.progress import Progress, format_seconds
 from arp_jax.training.sections import read_section
 from tests.training.tiny_policy import TinyConfig, tiny_spec
@@ -60,15 +60,15 @@ def test_normalizer_methods() -> None:
         one = np.ones(size, np.float32)
         return FeatureStats(one, 2 * one, -one, 3 * one, 0 * one, 2 * one, 9)
 
-    pack = SimpleNamespace(stats={"agent_pos": stats(2), "block_pose": stats(3)})
+    found = {"agent_pos": stats(2), "block_pose": stats(3)}
     methods = {"agent_pos": "limits", "block_pose": "standard", "action": "limits"}
-    normalizer = build_normalizer(pack, tiny_spec(), methods)
+    normalizer = build_normalizer(found, tiny_spec(), methods)
     np.testing.assert_array_equal(normalizer["agent_pos"].offset, [256, 256])
     np.testing.assert_array_equal(normalizer["block_pose"].scale, [2, 2, 2])
     with pytest.raises(ValueError, match=r"normalization\.block_pose is 'limits', but its spec"):
-        build_normalizer(pack, tiny_spec(), methods | {"block_pose": "limits"})
+        build_normalizer(found, tiny_spec(), methods | {"block_pose": "limits"})
     with pytest.raises(ValueError, match=r"normalization\.action is missing"):
-        build_normalizer(pack, tiny_spec(), {"agent_pos": "limits", "block_pose": "standard"})
+        build_normalizer(found, tiny_spec(), {"agent_pos": "limits", "block_pose": "standard"})
 
 
 def test_compile_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
