@@ -68,8 +68,8 @@ def block_counts(fractions: Sequence[float]) -> np.ndarray:
     while size < MOST_BLOCK and size * shares.min() < _RAREST:
         size *= 2
     counts = np.floor(shares * size).astype(np.int64)
-    remainders = shares * size - counts
-    # Stable: of equal remainders the earlier member is rounded up.
+    # Of remainders that are equal but for rounding the earlier member's is rounded up.
+    remainders = np.round(shares * size - counts, 9)
     largest = np.argsort(-remainders, kind="stable")[: size - counts.sum()]
     counts[largest] += 1
     if (counts == 0).any():
