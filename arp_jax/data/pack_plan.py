@@ -148,7 +148,7 @@ def plan_shards(
         except ValueError as error:
             raise ValueError(located(error, source, name, number)) from error
     layout, mean = found[0][0], sum(nbytes for _, nbytes in found) / len(found)
-    count = max(1, min(total, MAX_SHARDS, round(total * mean / shard_bytes)))
+    count = max(1, min(total, MAX_SHARDS, round(total * mean / max(shard_bytes, 1))))
     bounds = [start + total * i // count for i in range(count + 1)]
     return [
         ShardJob(selection, content_hash, layout, out, i, name, bounds[i], bounds[i + 1])

@@ -6,6 +6,7 @@ interrupted is written again. The command line is in `pack.py`, the plan in `pac
 shard in `shards.py`.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ from arp_jax.data.store import (
     record_groups,
 )
 from arp_jax.normalize import Stats, stats_to_json
+from arp_jax.specs import ActionSpec, ObservationSpec
 
 # Starting worker processes takes seconds; less than this is packed sooner without.
 _SMALL_BYTES = 32 << 20
@@ -105,13 +107,26 @@ def pack_part(
         specs = packed_specs(source, selection, jobs[0].layout)
         own = jobs[index * len(jobs) // count : (index + 1) * len(jobs) // count]
         _write_shards(own, _worker_count(source, selection, workers), progress)
-        shards = [shard for job in jobs if (shard := _finished_shard(job)) is not None]
-        if len(shards) == len(jobs):
+        return _finish(out, source, selection, jobs, specs)
+
+
+def _finish(
+    out: Path,
+    source: Source,
+    selection: Selection,
+    jobs: Sequence[ShardJob],
+    specs: tuple[ObservationSpec, ActionSpec],
+) -> int:
+    """Writes meta.json when all shards are there; returns how many are not."""
+    with exclusive(out, ".lock-finish"):  # two hosts may end at the same moment
+        if not (out / META_FILE).is_file():
+            shards = [shard for job in jobs if (shard := _finished_shard(job)) is not None]
+            if len(shards) < len(jobs):
+                return len(jobs) - len(shards)
+            _remove(out, [f"{META_FILE}.*{PARTIAL}"])
             meta = _meta(source, selection, jobs, shards)
             meta["specs"] = {"observation": specs[0].to_json(), "action": specs[1].to_json()}
             write_text(out / META_FILE, meta_text(meta))
-        elif not (out / META_FILE).is_file():  # another host may have finished just now
-            return len(jobs) - len(shards)
         _remove(out, ["shard-*.json"])
     return 0
 
@@ -125,7 +140,8 @@ def _is_finished(
         if finished:
             _check_meta(out, source, selection, digest)
         for path in out.glob("shard-*.json"):
-            _check_same(path, json.loads(path.read_text())["content_hash"], digest)
+            with contextlib.suppress(FileNotFoundError):  # another host finished just now
+                _check_same(path, json.loads(path.read_text())["content_hash"], digest)
     except ValueError:
         if not overwrite:
             raise
