@@ -8,13 +8,10 @@ compared before the folder gets its name. What an episode looks like is said by 
 datasets that must be made in one sequence belong to `rlds_build.py`.
 """
 
-import concurrent.futures
 import dataclasses
 import io
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from arp_jax.data.locks import exclusive
+from arp_jax.data.processes import run_jobs
+from arp_jax.data.records import available_cores
 from arp_jax.data.rlds import DatasetSpecs, open_dataset
 from arp_jax.data.rlds_build import check_arguments, write_sidecars
 from arp_jax.data.rlds_features import Field
@@ -177,31 +176,17 @@ def _write_missing(
         for shard in missing
     ]
     done = total - sum(s.end - s.begin for s in missing)
-    workers = min(workers or os.cpu_count() or 1, len(missing))
+    workers = workers or available_cores()
     bar = tqdm(
         total=total, initial=done, desc=conversion.name, unit="episode", disable=not progress
     )
     with bar:
-        for count in _run(tasks, workers):
+        for count in run_jobs(_write_task, tasks, workers):
             bar.update(count)
 
 
-def _run(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int]:
-    """Writes the shards; yields the number of episodes of each as it is finished."""
-    if workers <= 1:
-        for task in tasks:
-            yield _write_shard(*task)
-        return
-    # Forking a process that runs JAX's threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(_write_shard, *task) for task in tasks]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def _write_task(task: tuple[Any, ...]) -> int:
+    return _write_shard(*task)
 
 
 def _write_shard(
