@@ -13,9 +13,6 @@ viewing start here. Conventions of single datasets are in `standardize.py`.
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from arp_jax.data.cards import Card, find_card, load_card
 from arp_jax.data.rlds import SPECS_FILE, DatasetSpecs, Episode, RldsDataset, open_dataset
@@ -111,11 +108,14 @@ class Source:
         metadata = [n for n in self.dataset.features if n.startswith(f"{METADATA}/")]
         return fields + metadata
 
+    def _cameras(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(c.name for c in self.specs.observation.cameras if c.name in wanted)
+
     def _canonical(self, episode: Episode, wanted: tuple[str, ...]) -> Episode:
         if self.card is not None:
-            episode = standardize(episode, self.card)
+            episode = standardize(episode, self.card, self._cameras(wanted))
             return {**episode, "observation": {n: episode["observation"][n] for n in wanted}}
-        language = _alternatives(episode.pop(key) for key in _LANGUAGE if key in episode)
+        language = instructions(episode.pop(key) for key in _LANGUAGE if key in episode)
         metadata = episode.pop(METADATA, {})
         return {**episode, "language": language, "metadata": metadata}
 
@@ -141,11 +141,7 @@ def open_source(path: str | Path | RldsDataset, card: str | Path | Card | None =
             f"{SPECS_FILE} in the folder and no card of that name; write one (docs/data.md) and "
             "give it with --card FILE.json"
         )
-    # A card without raw fields describes a dataset of this project: nothing to translate.
-    return Source(dataset, found if found.fields else None, found.specs)
-
-
-def _alternatives(texts: Iterable[Any]) -> tuple[str, ...]:
-    """Distinct non-empty instructions of an episode, in the order of keys and steps."""
-    flat = (str(text).strip() for values in texts for text in np.atleast_1d(values))
-    return tuple(dict.fromkeys(text for text in flat if text))
+    if not found.fields:  # the folder has the card's names and units already
+        return Source(dataset, None, found.specs)
+    observation = stored_size(found, dataset.features)
+    return Source(dataset, found, DatasetSpecs(observation, found.specs.action))
