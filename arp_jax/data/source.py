@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from arp_jax.data.cards import Card, find_card, load_card
+from arp_jax.data.open_x import instructions
 from arp_jax.data.rlds import SPECS_FILE, DatasetSpecs, Episode, RldsDataset, open_dataset
 from arp_jax.data.rlds_features import select_fields
-from arp_jax.data.standardize import standardize
+from arp_jax.data.standardize import raw_fields, standardize, stored_size
 from arp_jax.data.tf_example import parse_episode
 
 METADATA = "episode_metadata"
