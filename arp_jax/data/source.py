@@ -99,10 +99,11 @@ class Source:
                 raise ValueError(f"{self.path}: no observation {name!r}; there are {known}")
         return wanted
 
-    def _select(self, wanted: tuple[str, ...]) -> list[str] | None:
-        """Raw fields to read; a card's transform may need any."""
-        if self.card:
-            return None
+    def _select(self, wanted: tuple[str, ...]) -> list[str]:
+        """Raw fields that canonical episodes are made of; no pictures that nobody asked for."""
+        if self.card is not None:
+            needed = raw_fields(self.card, self._cameras(wanted))
+            return [name for name in needed if name in self.dataset.features]
         fields = [*(f"observation/{name}" for name in wanted), "action"]
         optional = (*_FLAGS, "reward", *_LANGUAGE)
         fields += [name for name in optional if name in self.dataset.features]
