@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from arp_jax.data.folders import find_dataset
@@ -160,14 +161,14 @@ def mixture_table(shares: Sequence[MemberShare], batches: int, batch_size: int) 
     table.add_column("differs from the target in")
     for member in shares:
         table.add_row(
-            member.name,
+            escape(member.name),
             f"{member.weight:g}",
             f"{member.episodes:,}",
             f"{member.examples:,}",
             f"{member.fraction:.2%}",
             f"{drawn * member.fraction:,.0f}",
             f"{member.epochs(drawn):.2f}",
-            "\n".join(member.notes),
+            escape("\n".join(member.notes)),
         )
     return table
 

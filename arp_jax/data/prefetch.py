@@ -7,6 +7,7 @@ ahead. Which batches come is decided in `loader.py`.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Prefetcher(Iterator[Any]):
 
     Attributes:
         position: batches consumed so far, counted from the loader's position: what to save.
+        waited_s: seconds that the consumer has spent waiting for batches.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Prefetcher(Iterator[Any]):
         self._queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
         self._stop = threading.Event()
         self._error: BaseException | None = None
+        self.waited_s = 0.0
+        self._first_asked: float | None = None
         self._thread = threading.Thread(target=self._produce, name="prefetch", daemon=True)
         self._thread.start()
 
@@ -55,12 +59,26 @@ class Prefetcher(Iterator[Any]):
             raise self._error
         if self._stop.is_set():
             raise RuntimeError("the prefetcher is closed")
+        asked = time.perf_counter()
+        if self._first_asked is None:
+            self._first_asked = asked
         batch, self._error = self._queue.get()
+        self.waited_s += time.perf_counter() - asked
         if self._error is not None:
             self._thread.join()
             raise self._error
         self.position += 1
         return batch
+
+    @property
+    def wait_fraction(self) -> float:
+        """Share of the time since the first batch was asked for that went into waiting, 0 .. 1.
+
+        Near 0, reading keeps up with whatever consumes the batches; near 1, it holds that up.
+        """
+        if self._first_asked is None:
+            return 0.0
+        return self.waited_s / max(time.perf_counter() - self._first_asked, 1e-9)
 
     def __enter__(self) -> "Prefetcher":
         return self

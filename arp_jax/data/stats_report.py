@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from arp_jax.data.shards import write_json
@@ -31,7 +32,7 @@ _COLUMNS = ("min", "q01", "mean", "q99", "max", "std")
 def stats_table(found: SourceStats) -> Table:
     """One row a dimension: its statistics, the share beyond its limits, flags."""
     steps = found.stats["action"].count
-    title = f"{found.source} {found.split}: {steps:,} steps"
+    title = escape(f"{found.source} {found.split}: {steps:,} steps")
     table = Table("dimension", title=title, box=box.SIMPLE, title_justify="left")
     for column in (*_COLUMNS, "beyond limits"):
         table.add_column(column, justify="right")
@@ -42,7 +43,7 @@ def stats_table(found: SourceStats) -> Table:
             share = found.outside[feature][index] if feature in found.outside else None
             dim = names[feature][index] if feature in names else str(index)
             table.add_row(
-                f"{feature}[{dim}]",
+                escape(f"{feature}[{dim}]"),
                 *(f"{getattr(stats, column)[index]:.5g}" for column in _COLUMNS),
                 "-" if share is None else f"{share:.2%}",
                 ", ".join(flags(stats, index, share)),

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from arp_jax.data.loader import Loader, train_validation_split
 from arp_jax.data.pack import pack_dataset
 from arp_jax.data.prefetch import prefetch
+from arp_jax.data.task import TaskConfig
+from arp_jax.data.windows import window_table
 from arp_jax.normalize import Affine, affine_from_limits, unnormalize
 from arp_jax.specs import PolicySpec, SpecMismatch
 from tests.data.rlds_folder import ACTION_SPEC, OBSERVATION_SPEC, synthetic_episodes, write_folder
@@ -238,3 +240,88 @@ def test_prefetch_reads_no_further_than_its_depth():
         assert counting.position <= 3  # two wait in the queue, one in the thread's hand
     with pytest.raises(ValueError, match="depth"):
         prefetch(counting, depth=0)
+
+
+class Slow:
+    """Needs `seconds` for each number."""
+
+    def __init__(self, seconds):
+        self.position, self.seconds = 0, seconds
+
+    def __next__(self):
+        time.sleep(self.seconds)
+        self.position += 1
+        return self.position
+
+
+def test_prefetch_reports_the_share_of_waiting():
+    with prefetch(Slow(0.05), depth=1) as batches:
+        assert batches.wait_fraction == 0.0
+        for _ in range(6):
+            next(batches)
+        assert batches.wait_fraction > 0.6  # whoever does nothing waits nearly always
+        assert batches.waited_s > 0.2
+    with prefetch(Slow(0.005), depth=2) as batches:
+        for _ in range(5):
+            next(batches)
+            time.sleep(0.05)
+        assert batches.wait_fraction < 0.3  # reading keeps up
+
+
+@pytest.mark.parametrize("goal", ["uniform", "hindsight"])
+def test_goals_are_later_observations_of_the_same_episode(pack, goal):
+    loader = loader_of(pack, batch_size=19, task=TaskConfig(goal=goal))
+    batch, ids = loader.batch_at(0), loader.example_ids(0)
+    table = window_table(LENGTHS, SPEC.window, SPEC.horizon, SPEC.action_offset)
+    episodes = synthetic_episodes(LENGTHS)
+    shown = batch["task"]["goal"]
+    assert shown["agent_pos"].shape == (19, 2)
+    assert shown["image"].shape == (19, 4, 4, 3)
+    assert shown["image"].dtype == np.uint8
+    pos = unnormalize(shown["agent_pos"], LIMITS)
+    for b, example in enumerate(ids):
+        episode, t = table.episode[example], table.step[example]
+        of_episode = episodes[episode]["agent_pos"]
+        (goal_t,) = np.flatnonzero(np.abs(of_episode - pos[b]).max(1) < 1e-3)
+        last = LENGTHS[episode] - 1
+        assert goal_t == last if goal == "hindsight" or t == last else t < goal_t <= last
+        np.testing.assert_array_equal(shown["image"][b], episodes[episode]["image"][goal_t])
+        times = t - 1 + np.arange(4)
+        assert batch["action_is_past_goal"][b].tolist() == (times >= goal_t).tolist()
+    # Another epoch shows other goals, and the same one again the same.
+    again = loader_of(pack, batch_size=19, task=TaskConfig(goal=goal)).batch_at(0)
+    assert_equal(batch, again)
+    np.testing.assert_array_equal(shown["agent_pos"], again["task"]["goal"]["agent_pos"])
+
+
+def test_by_default_batches_say_nothing_about_the_task(pack):
+    assert set(next(loader_of(pack))) == {"observation", "action", "action_is_pad"}
+    with pytest.raises(ValueError, match="no episode has an instruction"):
+        loader_of(pack, task=TaskConfig(language=True))
+    with pytest.raises(ValueError, match="goal 'later' is unknown"):
+        TaskConfig(goal="later")
+    with pytest.raises(ValueError, match=r"language_dropout must be in 0 \.\. 1, found 1\.5"):
+        TaskConfig(language_dropout=1.5)
+
+
+def test_language_is_an_index_into_the_list(tmp_path):
+    told = ["push", "", "lift", "push"]
+    source = write_folder(tmp_path / "toy", synthetic_episodes(LENGTHS), instructions=told)
+    pack = pack_dataset(source, tmp_path / "pack", progress=False)
+    assert pack.instructions == ("push", "lift")
+    loader = loader_of(pack, batch_size=19, task=TaskConfig(language=True))
+    table = window_table(LENGTHS, SPEC.window, SPEC.horizon, SPEC.action_offset)
+    owners, chosen = table.episode[loader.example_ids(0)], loader.batch_at(0)["task"]["language"]
+    assert chosen.dtype == np.int32
+    assert chosen.tolist() == [[0, -1, 1, 0][owner] for owner in owners]
+    # In a mixture the list is a longer one.
+    listed = ("wait", "lift", "push")
+    loader = loader_of(pack, batch_size=19, task=TaskConfig(language=True), instructions=listed)
+    chosen = loader.batch_at(0)["task"]["language"]
+    assert chosen.tolist() == [[2, -1, 1, 2][owner] for owner in owners]
+    silent = loader_of(pack, 19, task=TaskConfig(language=True, language_dropout=1.0))
+    assert (silent.batch_at(0)["task"]["language"] == -1).all()
+
+
+def test_stride_thins_the_examples_out(pack):
+    assert loader_of(pack, stride=3).num_windows == 2 + 1 + 3 + 2

@@ -21,7 +21,7 @@ from arp_jax.data.pack import pack_dataset
 from arp_jax.data.synthetic import write_synthetic
 from arp_jax.normalize import Affine, normalizer_to_json
 from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
-from arp_jax.training import checkpoint, metrics, preemption, run_dir
+from arp_jax.training import metrics, preemption, run_dir
 from arp_jax.training.checkpoint import CheckpointStore, LoadedRun, RunBundle, load_run
 from arp_jax.training.optim import make_optimizer
 from arp_jax.training.run_config import RunConfig
@@ -29,18 +29,11 @@ from arp_jax.training.state import TrainState
 from tests.training import tiny_config
 from tests.training.conftest import leaves_equal
 from tests.training.tiny_policy import build_tiny
+from tests.training.tiny_run import assert_same_run, make_config, rows, run, tiny_setting
+
+__all__ = ["tiny_setting"]  # a fixture of every test here
 
 DRIVER = Path(__file__).with_name("train_tiny.py")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _setting(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The tiny policy behind `build_policy`, and compiled programs kept for this module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setattr(train, "build_policy", build_tiny)
-        patch.setattr(checkpoint, "build_policy", build_tiny)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -52,45 +45,12 @@ def pack_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pack"
 
 
-def make_config(pack_dir: Path, **changes: Any) -> dict[str, Any]:
-    """The tiny config as plain values; `changes` are "section__key"=value."""
-    config = tiny_config.get_config()
-    config.data.source = str(pack_dir)
-    plain = config.to_dict()
-    for name, value in changes.items():
-        section, key = name.split("__")
-        plain[section][key] = value
-    return plain
-
-
-def run(config: dict[str, Any], folder: Path, resume: bool = False, overwrite: bool = False) -> int:
-    return train.train(RunConfig.resolve(config), folder, resume, overwrite)
-
-
-def rows(folder: Path, kind: str = "train") -> dict[int, dict[str, Any]]:
-    lines = metrics.read_lines(folder / metrics.FILE)
-    return {line["step"]: line for line in lines if line["kind"] == kind}
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, pack_dir: Path) -> Path:
     """Four steps without interruption, a checkpoint at 2 and at 4."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     assert run(make_config(pack_dir), folder) == 0
     return folder
-
-
-def assert_same_run(one: Path, other: Path, step: int) -> None:
-    """Parameters, moving average and every logged loss are the same bits."""
-    for use_ema in (False, True):
-        left, right = (load_run(path, step, use_ema) for path in (one, other))
-        assert leaves_equal(left.params, right.params)
-    for kind in ("train", "validation"):
-        left_rows, right_rows = rows(one, kind), rows(other, kind)
-        assert left_rows.keys() == right_rows.keys()
-        for at, row in left_rows.items():
-            assert row["loss"] == right_rows[at]["loss"], (kind, at)
-            assert row.get("grad_norm") == right_rows[at].get("grad_norm"), (kind, at)
 
 
 def test_four_steps_are_two_plus_two(straight: Path, pack_dir: Path, tmp_path: Path) -> None:
