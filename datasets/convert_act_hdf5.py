@@ -20,10 +20,8 @@ from pathlib import Path
 from arp_jax.data import act_convert
 from arp_jax.data import act_hdf5_read as act
 from arp_jax.data import conversion_flags as common
-from arp_jax.data.episode_rlds import episode_features
-from arp_jax.data.measured_specs import action_spec, given_specs, recorded_observation
-from arp_jax.data.rlds import DatasetSpecs
-from arp_jax.data.rlds_write import Conversion, convert
+from arp_jax.data.conversion_run import specs_of, write_dataset
+from arp_jax.data.measured_specs import measure
 from arp_jax.training.command_line import exit_status
 
 _DESCRIPTION = "Episodes recorded in the HDF5 layout of ACT ({count}, {mirrored} of them mirrored)."
@@ -99,49 +97,28 @@ def run(flags: argparse.Namespace) -> None:
     vectors = {k: name for k, name in act_convert.VECTORS.items() if k in layout.sizes}
     naming = common.naming_of(flags, vectors, {name: name for name in layout.cameras})
     jobs = list_jobs(flags, paths)
-    measured = act_convert.measure(jobs, layout, naming, options)
-    specs = _specs(flags, layout, options, measured)
-    conversion = Conversion(
-        name=flags.name,
-        specs=specs,
-        features=episode_features(
-            specs.observation,
-            specs.action,
-            metadata=act_convert.METADATA,
-            reward=None,
-            language=jobs[0].instruction is not None,
-            image_format=options.coding.image_format,
-        ),
-        description=_DESCRIPTION.format(count=len(jobs), mirrored=sum(j.mirrored for j in jobs)),
-        arguments=common.arguments_of(flags, specs, measured.digest),
-        license=flags.license,
-    )
-    read = act_convert.reader(naming, measured, options)
-    folder = convert(
-        flags.out, conversion, jobs, read, workers=flags.workers, per_shard=flags.per_shard
-    )
-    print(common.summary(folder))
-
-
-def _specs(
-    flags: argparse.Namespace,
-    layout: act.ActLayout,
-    options: act_convert.ActOptions,
-    measured: act_convert.Measured,
-) -> DatasetSpecs:
-    if flags.specs is not None:
-        return given_specs(flags.specs, measured.sizes, measured.cameras, len(measured.low))
-    meanings = common.meanings_of(flags, act_convert.default_meanings(layout, options, measured))
-    act_convert.check_radians(measured, meanings["action"])
-    action = action_spec(
-        measured.low,
-        measured.high,
-        meanings["action"],
+    measured = measure(naming, (act_convert.found_episode(job, options) for job in jobs))
+    arms = layout.sizes["action"] in (7, 14)
+    specs = specs_of(
+        flags,
+        measured,
+        act_convert.default_meanings(layout, options),
         rate_hz=flags.rate,
-        absolute=not flags.relative,
-        gripper=flags.gripper or ("open=1" if "gripper" in str(meanings["action"].dims) else None),
+        gripper="open=1" if arms else None,
     )
-    return DatasetSpecs(recorded_observation(measured.sizes, meanings, measured.cameras), action)
+    act_convert.check_radians(measured, specs.action.unit)
+    write_dataset(
+        flags,
+        specs,
+        jobs,
+        act_convert.reader(naming, measured, options),
+        description=_DESCRIPTION.format(count=len(jobs), mirrored=sum(j.mirrored for j in jobs)),
+        digest=measured.digest,
+        metadata=act_convert.METADATA,
+        reward=None,
+        language=jobs[0].instruction is not None,
+        image_format=options.coding.image_format,
+    )
 
 
 def main(argv: Sequence[str]) -> int:

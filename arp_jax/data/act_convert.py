@@ -6,8 +6,6 @@ In: the files (`act_hdf5_read.py`) and options. Out: a `Conversion` and its jobs
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from arp_jax.data import act_hdf5_read as act
-from arp_jax.data.array_episodes import Naming, PictureCoding, join_columns, make_example
-from arp_jax.data.measured_specs import Meaning, value_range
+from arp_jax.data.array_episodes import Naming, PictureCoding, make_example
+from arp_jax.data.measured_specs import FoundEpisode, Meaning, Measured
 from arp_jax.specs import CameraSpec
 
 # Default names of a file's arrays in our datasets.
@@ -110,81 +108,14 @@ def read_job(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What all files have in common.
-
-    Attributes:
-        sizes: vector feature -> dimensions.
-        cameras: with their sizes.
-        low, high: [A], range of the stored actions.
-        digest: SHA-256 over names, file sizes and actions.
-    """
-
-    sizes: dict[str, int]
-    cameras: tuple[CameraSpec, ...]
-    low: np.ndarray
-    high: np.ndarray
-    digest: str
+def found_episode(job: ActJob, options: ActOptions) -> FoundEpisode:
+    """Everything about one job but its pictures."""
+    episode = act.read_episode(job.path, (), options.coding)
+    return FoundEpisode(job.where, read_arrays(job, options, episode), episode.layout.cameras)
 
 
-def measure(
-    jobs: Sequence[ActJob], layout: act.ActLayout, naming: Naming, options: ActOptions
-) -> Measured:
-    """Reads the arrays of all jobs, but no pictures.
-
-    Args:
-        jobs: episodes to write.
-        layout: of the first file, which all others must share.
-        naming, options: what is stored.
-
-    Raises:
-        ValueError: a broken file, or one that lacks a field or has it in another size.
-    """
-    sizes: dict[str, int] = {}
-    actions, digest = [], hashlib.sha256()
-    for camera, source in naming.cameras.items():
-        if source not in layout.cameras:
-            raise ValueError(
-                f"{jobs[0].path}: no camera {source!r} for {camera!r}; "
-                f"there are {sorted(layout.cameras)}"
-            )
-    for job in jobs:
-        episode = act.read_episode(job.path, (), options.coding)
-        arrays = read_arrays(job, options, episode)
-        actions.append(join_columns(arrays, naming.action, job.where))
-        found = {n: join_columns(arrays, k, job.where).shape[1] for n, k in naming.vectors.items()}
-        found["action"] = actions[-1].shape[1]
-        sizes = sizes or found
-        _check_same(job, "columns", found, sizes)
-        pictures = {s: episode.layout.cameras.get(s) for s in naming.cameras.values()}
-        wanted = {source: layout.cameras[source] for source in pictures}
-        _check_same(job, "height and width", pictures, wanted)
-        digest.update(f"{job.name} {job.path.stat().st_size}".encode() + actions[-1].tobytes())
-    low, high = value_range(actions)
-    del sizes["action"]
-    cameras = tuple(CameraSpec(n, *layout.cameras[s]) for n, s in naming.cameras.items())
-    return Measured(sizes, cameras, low, high, digest.hexdigest())
-
-
-def _check_same(
-    job: ActJob, what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> None:
-    for name, value in wanted.items():
-        if found[name] != value:
-            raise ValueError(
-                f"{job.where}: {name!r} has {what} {found[name]}, in the first file {value}; "
-                "convert such files apart or choose with --camera and --vector"
-            )
-
-
-def default_meanings(
-    layout: act.ActLayout, options: ActOptions, measured: Measured
-) -> dict[str, Meaning]:
-    """Units and names of arms as ALOHA stores them: rad, grippers 0 (closed) to 1 (open).
-
-    Only those names and units that fit; what a feature of another name is, nobody knows.
-    """
+def default_meanings(layout: act.ActLayout, options: ActOptions) -> dict[str, Meaning]:
+    """Units and names of arms as ALOHA stores them: rad, grippers 0 (closed) to 1 (open)."""
     columns = layout.sizes["action"]
     arms = {7: ("",), 14: ("left_", "right_")}.get(columns, ())
     dims = tuple(f"{arm}{joint}" for arm in arms for joint in (*_ARM_JOINTS, "gripper"))
@@ -192,23 +123,18 @@ def default_meanings(
     if options.base:
         unit = "rad, base m/s and rad/s"
         action_dims = (*(dims or (f"action_{i}" for i in range(columns))), *_BASE_DIMS)
-    known = {
+    return {
         "state": Meaning("rad, gripper 0..1", "joint", dims),
         "velocity": Meaning("rad/s, gripper 1/s", "joint", dims),
         "effort": Meaning("as the motors report it", "joint", dims),
         "action": Meaning(unit, "joint", action_dims),
     }
-    sizes = {**measured.sizes, "action": len(measured.low)}
-    return {
-        name: known[name] if name in known and len(known[name].dims) in (0, size) else Meaning()
-        for name, size in sizes.items()
-    }
 
 
-def check_radians(measured: Measured, meaning: Meaning) -> None:
+def check_radians(measured: Measured, unit: str) -> None:
     """Raises ValueError when actions said to be rad turn further than any arm does."""
     largest = float(np.max(np.abs([measured.low, measured.high])))
-    if meaning.unit.startswith("rad") and largest > 4 * np.pi:
+    if unit.startswith("rad") and largest > 4 * np.pi:
         raise ValueError(
             f"actions reach {largest:.1f}: these are no radians; say what they are with "
             "--unit action=deg --unit state=deg --unit velocity=deg/s"

@@ -1,8 +1,8 @@
 """Flags that the conversion commands (`datasets/convert_*.py`) share, and what they mean.
 
 In: a parser, then its flags. Out: names, units, sentences and picture coding in the terms of
-`array_episodes.py` and `measured_specs.py`; at the end a summary of the finished folder. Nothing
-is read or written here except a file of sentences and the finished dataset.
+`array_episodes.py` and `measured_specs.py`. Nothing is read here except a file of sentences;
+`conversion_run.py` does the rest of what such a command does.
 """
 
 import argparse
@@ -16,13 +16,7 @@ from typing import Any
 from arp_jax.data.array_episodes import Naming, PictureCoding
 from arp_jax.data.images import IMAGE_FORMATS, JPEG_QUALITY
 from arp_jax.data.measured_specs import Meaning
-from arp_jax.data.rlds import DatasetSpecs, open_dataset
 
-# Flags that change how and where, but not what is written; files count by their content.
-_NOT_THE_RESULT = {
-    *("source", "out", "name", "workers", "per_shard", "traceback", "license"),
-    *("specs", "language_file"),
-}
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -203,31 +197,6 @@ def meanings_of(flags: argparse.Namespace, defaults: Mapping[str, Meaning]) -> d
             for key in [name] if name else list(result):
                 result[key] = dataclasses.replace(result[key], **{field: chosen})
     return result
-
-
-def arguments_of(flags: argparse.Namespace, specs: DatasetSpecs, digest: str) -> dict[str, Any]:
-    """What determines the result, for build.json: the content of files, not where they lie."""
-    kept = {k: v for k, v in vars(flags).items() if k not in _NOT_THE_RESULT}
-    content = {
-        "source_sha256": digest,
-        "sentences": dict(sentences_of(flags).by_episode),
-        "specs": {"observation": specs.observation.to_json(), "action": specs.action.to_json()},
-    }
-    return dict(json.loads(json.dumps(kept | content)))
-
-
-def summary(folder: Path) -> str:
-    """Counts of a finished dataset, read back from its files, as a few printable lines."""
-    dataset = open_dataset(folder)
-    lengths = [len(episode["is_first"]) for episode in dataset.episodes("train", ["is_first"])]
-    names = [name for name in dataset.features if name.startswith("observation/")]
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    return (
-        f"dataset   {folder} ({size:.1f} MB)\n"
-        f"episodes  {len(lengths)} of {min(lengths)} to {max(lengths)} steps\n"
-        f"steps     {sum(lengths)}\n"
-        f"contents  {', '.join(name.split('/', 1)[1] for name in names)}"
-    )
 
 
 def _pair(flag: str, text: str, defaults: Mapping[str, str]) -> tuple[str, str]:

@@ -6,11 +6,14 @@ join, those, after a check that they fit.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from arp_jax.data.array_episodes import Naming, join_columns
 from arp_jax.data.rlds import SPECS_FILE, DatasetSpecs
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec
 
@@ -39,10 +42,83 @@ class Meaning:
         return self.dims or tuple(f"{name}_{i}" for i in range(size))
 
 
-def value_range(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value [A] of arrays [T, A] of several episodes."""
-    lows, highs = zip(*((p.min(axis=0), p.max(axis=0)) for p in parts), strict=True)
-    return np.min(lows, axis=0), np.max(highs, axis=0)
+@dataclasses.dataclass(frozen=True)
+class FoundEpisode:
+    """What a reader found in one episode, without its pictures.
+
+    Attributes:
+        where: names file and episode in messages.
+        arrays: source array -> [T, ...].
+        pictures: source array -> (height, width).
+    """
+
+    where: str
+    arrays: Mapping[str, np.ndarray]
+    pictures: Mapping[str, tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What all episodes have in common.
+
+    Attributes:
+        sizes: vector feature -> dimensions.
+        cameras: with their sizes.
+        low, high: [A], range of the stored actions.
+        digest: SHA-256 over all vectors and actions.
+    """
+
+    sizes: dict[str, int]
+    cameras: tuple[CameraSpec, ...]
+    low: np.ndarray
+    high: np.ndarray
+    digest: str
+
+
+def measure(naming: Naming, episodes: Iterable[FoundEpisode]) -> Measured:
+    """Sizes and ranges; the first episode says what all others must have.
+
+    Raises:
+        ValueError: no episode; an array is missing, of another size than in the first episode, no
+            numbers, or not finite. The message names episode and field.
+    """
+    first: dict[str, Any] = {}
+    lows, highs, digest = [], [], hashlib.sha256()
+    for episode in episodes:
+        parts = {n: (k, join_columns(episode.arrays, k, episode.where)) for n, k in
+                 (*naming.vectors.items(), ("action", naming.action))}  # fmt: skip
+        found: dict[str, Any] = {
+            ",".join(keys): f"{values.shape[1]} columns" for keys, values in parts.values()
+        }
+        for source in naming.cameras.values():
+            if source not in episode.pictures:
+                there = sorted(episode.pictures) or "no pictures"
+                raise ValueError(f"{episode.where}: no camera {source!r}; there are {there}")
+            height, width = episode.pictures[source]
+            found[source] = f"pictures of {height} x {width}"
+        first = first or {"found": found, "parts": parts, "pictures": dict(episode.pictures)}
+        for name, text in first["found"].items():
+            if found[name] != text:
+                raise ValueError(
+                    f"{episode.where}: {name!r} has {found[name]}, in the first episode {text}; "
+                    "convert such episodes apart or choose with --camera and --vector"
+                )
+        action = parts["action"][1]
+        if len(action) == 0:
+            raise ValueError(f"{episode.where}: {naming.action[0]!r} has no steps")
+        lows.append(action.min(axis=0))
+        highs.append(action.max(axis=0))
+        for _, values in parts.values():
+            digest.update(values.tobytes())
+    if not first:
+        raise ValueError("no episodes to convert")
+    return Measured(
+        sizes={name: first["parts"][name][1].shape[1] for name in naming.vectors},
+        cameras=tuple(CameraSpec(n, *first["pictures"][s]) for n, s in naming.cameras.items()),
+        low=np.min(lows, axis=0),
+        high=np.max(highs, axis=0),
+        digest=digest.hexdigest(),
+    )
 
 
 def feature_spec(name: str, size: int, meaning: Meaning) -> FeatureSpec:
@@ -81,20 +157,17 @@ def action_spec(
     )
 
 
-def given_specs(
-    path: Path, sizes: Mapping[str, int], cameras: Sequence[CameraSpec], action_size: int
-) -> DatasetSpecs:
+def given_specs(path: Path, measured: Measured) -> DatasetSpecs:
     """The specs in a file or folder, cut down to what was recorded.
 
     Args:
         path: specs.json, or a dataset's folder with one.
-        sizes: vector features found -> dimensions.
-        cameras: cameras found.
-        action_size: A.
+        measured: what was found.
 
     Raises:
         ValueError: no such file, or it disagrees with what was recorded.
     """
+    sizes, cameras = measured.sizes, measured.cameras
     folder = path.parent if path.name == SPECS_FILE else path
     specs = DatasetSpecs.read(folder)
     if specs is None:
@@ -107,7 +180,7 @@ def given_specs(
         ) from error
     for feature in observation.features:
         _check_size(path, feature.name, feature.size, sizes[feature.name])
-    _check_size(path, "action", specs.action.size, action_size)
+    _check_size(path, "action", specs.action.size, len(measured.low))
     found = {camera.name: camera for camera in cameras}
     for camera in observation.cameras:
         other = found[camera.name]
@@ -119,12 +192,13 @@ def given_specs(
     return DatasetSpecs(observation, specs.action)
 
 
-def recorded_observation(
-    sizes: Mapping[str, int], meanings: Mapping[str, Meaning], cameras: Sequence[CameraSpec]
-) -> ObservationSpec:
+def recorded_observation(measured: Measured, meanings: Mapping[str, Meaning]) -> ObservationSpec:
     """Specs of all vector features and cameras of a recording."""
-    features = [feature_spec(n, size, meanings.get(n, Meaning())) for n, size in sizes.items()]
-    return ObservationSpec(tuple(features), tuple(cameras))
+    sizes = measured.sizes
+    return ObservationSpec(
+        tuple(feature_spec(name, size, meanings[name]) for name, size in sizes.items()),
+        measured.cameras,
+    )
 
 
 def _check_size(path: Path, name: str, declared: int, recorded: int) -> None:

@@ -1,24 +1,24 @@
-"""Reading a Diffusion-Policy replay: a zarr (version 2) group of arrays over all steps.
+"""Diffusion-Policy replays: zarr groups of arrays over all steps, cut into episodes.
 
-In: the folder. Out: its arrays, read a range of steps at a time; `meta/episode_ends` cuts them into
-episodes. Only what such replays use is supported: arrays chunked along the first axis, one
-compressor, no filters. `download_replay` fetches the published recordings.
+In: a folder or zip file. Out: arrays (`zarr_array.py`) under `data/` and the episodes' bounds from
+`meta/episode_ends`; for Push-T, checked against what its builder needs. `download_replay` fetches
+the published recordings.
 """
 
 import hashlib
-import json
 import shutil
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numcodecs
 import numpy as np
 from tqdm import tqdm
+
+from arp_jax.data.zarr_array import ZarrArray, open_array, open_store
 
 OFFICIAL_URL = "https://diffusion-policy.cs.columbia.edu/data/training/pusht.zip"
 # Shape of one step of each array of a Push-T replay.
@@ -31,70 +31,15 @@ PUSH_T_ARRAYS = {
 }
 
 
-@dataclass
-class ZarrArray:
-    """One array of the group, cut into chunks along its first axis.
-
-    Attributes:
-        folder: the array's folder.
-        shape, chunk_length, dtype: from its .zarray.
-        codec: decompressor, or None when chunks are stored plain.
-    """
-
-    folder: Path
-    shape: tuple[int, ...]
-    chunk_length: int
-    dtype: np.dtype
-    codec: Any
-    _cached: tuple[int, np.ndarray] | None = field(default=None, repr=False)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) as an array [stop - start, ...].
-
-        Raises:
-            ValueError: a chunk's file is missing or damaged; the message names the file.
-        """
-        first, last = start // self.chunk_length, -(-stop // self.chunk_length)
-        parts = []
-        for index in range(first, last):
-            offset = index * self.chunk_length
-            parts.append(self._chunk(index)[max(start - offset, 0) : stop - offset])
-        return np.concatenate(parts)
-
-    def _chunk(self, index: int) -> np.ndarray:
-        # Neighbouring episodes share a chunk: keep the last one.
-        if self._cached is None or self._cached[0] != index:
-            self._cached = (index, self._decode_chunk(index))
-        return self._cached[1]
-
-    def _decode_chunk(self, index: int) -> np.ndarray:
-        path = self.folder / ".".join([str(index), *["0"] * (len(self.shape) - 1)])
-        shape = (self.chunk_length, *self.shape[1:])
-        try:
-            stored = path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"{path}: chunk is missing; copy the replay again") from error
-        damaged = f"{path}: chunk is truncated or damaged; copy the replay again"
-        # Blosc's header holds the compressed size; the library itself may read past a short buffer.
-        if isinstance(self.codec, numcodecs.Blosc) and (
-            len(stored) < 16 or int.from_bytes(stored[12:16], "little") != len(stored)
-        ):
-            raise ValueError(damaged)
-        try:
-            plain = self.codec.decode(stored) if self.codec else stored
-            return np.frombuffer(plain, self.dtype).reshape(shape)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(damaged) from error
-
-
 @dataclass(frozen=True)
 class Replay:
-    """A Push-T replay.
+    """A replay.
 
     Attributes:
-        arrays: the arrays of `PUSH_T_ARRAYS`.
+        arrays: name -> array of all steps.
         episode_ends: [E] first step after each episode.
-        digest: SHA-256 over states, actions and episode ends: which recordings these are.
+        digest: SHA-256 over states, actions and episode ends: which recordings these are; "" where
+            nobody asked.
     """
 
     arrays: dict[str, ZarrArray]
@@ -107,6 +52,38 @@ class Replay:
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
+def open_buffer(
+    path: Path, names: Sequence[str] | None = None, fill_missing: bool = False
+) -> Replay:
+    """Opens any replay.
+
+    Args:
+        path: folder that ends in .zarr, or zip file.
+        names: arrays wanted; None: all under data/.
+        fill_missing: as in `zarr_array.open_array`.
+
+    Raises:
+        ValueError: no replay there; an array is missing, damaged, or shorter than the episodes.
+    """
+    store = open_store(path)
+    ends_array = open_array(store, "meta/episode_ends", fill_missing)
+    ends = ends_array.read(0, ends_array.shape[0])
+    if ends.ndim != 1 or ends.size == 0 or np.any(np.diff(ends, prepend=0) <= 0):
+        raise ValueError(f"{ends_array.name}: must increase from above 0; is it damaged?")
+    found = store.keys("data")
+    for name in names or ():
+        if name not in found:
+            raise ValueError(f"{path}: no array 'data/{name}'; there are {found}")
+    wanted = found if names is None else names
+    arrays = {name: open_array(store, f"data/{name}", fill_missing) for name in wanted}
+    for array in arrays.values():
+        if array.shape[0] < ends[-1]:
+            raise ValueError(
+                f"{array.name}: {array.shape[0]} steps, but meta/episode_ends ends at {ends[-1]}"
+            )
+    return Replay(arrays, ends, "")
+
+
 def open_replay(path: str | Path) -> Replay:
     """Opens a Push-T replay folder and checks its arrays against each other.
 
@@ -116,13 +93,9 @@ def open_replay(path: str | Path) -> Replay:
     folder = Path(path)
     if folder.is_file():
         raise ValueError(f"{folder}: is a file; unzip it and give the .zarr folder")
-    if not (folder / ".zgroup").is_file():
-        raise ValueError(f"{folder}: no zarr replay here; give the folder that ends in .zarr")
-    ends_array = _open_array(folder / "meta" / "episode_ends")
-    ends = ends_array.read(0, ends_array.shape[0])
-    arrays = {name: _open_array(folder / "data" / name) for name in PUSH_T_ARRAYS}
-    if ends.size == 0 or np.any(np.diff(ends, prepend=0) <= 0):
-        raise ValueError(f"{folder}/meta/episode_ends: must increase from above 0; is it damaged?")
+    store = open_store(folder)
+    arrays = {name: open_array(store, f"data/{name}") for name in PUSH_T_ARRAYS}
+    ends = open_buffer(folder, ()).episode_ends
     for name, step_shape in PUSH_T_ARRAYS.items():
         if arrays[name].shape != (int(ends[-1]), *step_shape):
             raise ValueError(
@@ -138,29 +111,6 @@ def open_replay(path: str | Path) -> Replay:
             raise ValueError(f"{folder}/data/{name}: holds a value that is not finite")
         digest.update(values.tobytes())
     return Replay(arrays, ends, digest.hexdigest())
-
-
-def _open_array(folder: Path) -> ZarrArray:
-    path = folder / ".zarray"
-    try:
-        header = json.loads(path.read_text())
-        shape, chunks = tuple(header["shape"]), tuple(header["chunks"])
-        compressor = header["compressor"]
-        supported = (
-            header["zarr_format"] == 2
-            and header["order"] == "C"
-            and not header["filters"]
-            and chunks[1:] == shape[1:]
-        )
-        codec = numcodecs.get_codec(compressor) if compressor else None
-        array = ZarrArray(folder, shape, chunks[0], np.dtype(header["dtype"]), codec)
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder}: array is missing from the replay; copy it again") from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{path}: is no zarr array header ({error}); copy it again") from error
-    if not supported:
-        raise ValueError(f"{path}: only zarr 2, C order, no filters, chunks along the first axis")
-    return array
 
 
 def download_replay(folder: Path, url: str = OFFICIAL_URL) -> Path:

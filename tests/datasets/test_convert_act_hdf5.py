@@ -191,11 +191,11 @@ def test_faults_are_one_line_and_leave_no_dataset(script, tmp_path, capsys):
     bad[3, 2] = np.nan
     refused(files(action=bad), "episode_1.hdf5: 'action' is not finite at step 3")
     eight = np.zeros((7, 8), np.float32)
-    refused(files(action=eight), "episode_1.hdf5: 'action' has columns 8, in the first file 7")
+    refused(files(action=eight), "episode_1.hdf5: 'action' has 8 columns, in the first episode 7")
     small = np.zeros((7, 9, 9, 3), np.uint8)
     image = "observations/images/top"
-    refused(files(**{image: small}), "episode_1.hdf5: 'top' has height and width (9, 9)")
-    refused(files(**{image: None}), "episode_1.hdf5: 'top' has height and width None")
+    refused(files(**{image: small}), "episode_1.hdf5: 'top' has pictures of 9 x 9, in the first")
+    refused(files(**{image: None}), "episode_1.hdf5: no camera 'top'; there are no pictures")
     refused(files(), "no camera 'wrist'", flags=["--camera", "wrist"])
     refused(files(), "no 'torque'", flags=["--vector", "torque"])
     refused(files(), "name 'Top': use small letters", flags=["--camera", "top=Top"])
