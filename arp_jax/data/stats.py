@@ -253,6 +253,13 @@ def dim_names(
     return dims | ({"action": action.dims} if action else {})
 
 
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names in one line: "a, b, c", "a, b and 510 more", or "none"."""
+    if len(names) <= most:
+        return ", ".join(names) or "none"
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
 def outside_share(rows: np.ndarray, affine: Affine, bound: float = 1.0) -> np.ndarray:
     """Share [D] of rows [n, D] whose normalised value lies outside [-bound, bound]."""
     # A little slack: the ends themselves may be rounded across.

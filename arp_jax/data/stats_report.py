@@ -20,17 +20,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from arp_jax.data.shards import write_json
-from arp_jax.data.stats import binary_dims, dim_names, near_constant_dims
+from arp_jax.data.stats import binary_dims, dim_names, listed, near_constant_dims
 from arp_jax.data.stats_cache import SourceStats, stats_for
 from arp_jax.normalize import FeatureStats, affine_from_stats, normalize, stats_to_json
 
 # A normalised value beyond this is worth a flag.
 LARGE = 20.0
+# A feature with more dimensions (a sentence vector) is one row.
+WIDE = 64
 _COLUMNS = ("min", "q01", "mean", "q99", "max", "std")
 
 
 def stats_table(found: SourceStats) -> Table:
-    """One row a dimension: its statistics, the share beyond its limits, flags."""
+    """One row a dimension, or one for all of a wide feature: statistics, beyond limits, flags."""
     steps = found.stats["action"].count
     title = escape(f"{found.source} {found.split}: {steps:,} steps")
     table = Table("dimension", title=title, box=box.SIMPLE, title_justify="left")
@@ -39,9 +41,13 @@ def stats_table(found: SourceStats) -> Table:
     table.add_column("flags")
     names = dim_names(found.observation, found.action)
     for feature, stats in found.stats.items():
-        for index in range(len(stats.mean)):
-            share = found.outside[feature][index] if feature in found.outside else None
-            dim = names[feature][index] if feature in names else str(index)
+        dims = names.get(feature, tuple(map(str, range(len(stats.mean)))))
+        shares = found.outside.get(feature)
+        if len(dims) > WIDE:
+            table.add_row(*_wide_row(feature, stats))
+            continue
+        for index, dim in enumerate(dims):
+            share = None if shares is None else shares[index]
             table.add_row(
                 escape(f"{feature}[{dim}]"),
                 *(f"{getattr(stats, column)[index]:.5g}" for column in _COLUMNS),
@@ -49,6 +55,15 @@ def stats_table(found: SourceStats) -> Table:
                 ", ".join(flags(stats, index, share)),
             )
     return table
+
+
+def _wide_row(feature: str, stats: FeatureStats) -> list[str]:
+    """Ends over all dimensions, and how many are constant or binary."""
+    counts = {"near-constant": stats.near_constant(), "binary": stats.binary()}
+    found = (f"{flag.sum()} {name}" for name, flag in counts.items() if flag.any())
+    low, high = f"{stats.min.min():.5g}", f"{stats.max.max():.5g}"
+    dims = escape(f"{feature}[{len(stats.mean)} dimensions]")
+    return [dims, low, "-", "-", "-", high, "-", "-", ", ".join(found)]
 
 
 def flags(stats: FeatureStats, index: int, share: float | None = None) -> Iterator[str]:
@@ -100,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("near-constant", near_constant_dims(found.stats, *specs)),
         ("binary", binary_dims(found.stats, *specs)),
     ):
-        print(f"{label}: {', '.join(dims) or 'none'}")
+        print(f"{label}: {listed(dims)}")
     if args.json:
         write_json(args.json, {"stats": stats_to_json(found.stats), "outside": found.outside})
         print(f"written: {args.json}")

@@ -13,7 +13,13 @@ import numpy as np
 from rich.console import Console
 
 from arp_jax.data.mixtures import mixture_table
-from arp_jax.data.stats import binary_dims, dim_names, near_constant_dims, outside_share
+from arp_jax.data.stats import (
+    binary_dims,
+    dim_names,
+    listed,
+    near_constant_dims,
+    outside_share,
+)
 from arp_jax.data.stats_cache import step_blocks
 from arp_jax.training.inputs import Inputs
 
@@ -53,9 +59,9 @@ def odd_dimensions(inputs: Inputs, methods: Mapping[str, str]) -> list[str]:
     specs = (inputs.spec.observation, inputs.spec.action)
     lines = []
     if constant := near_constant_dims(used, *specs):
-        lines.append(f"  near-constant, unit scale: {', '.join(constant)}")
+        lines.append(f"  near-constant, unit scale: {listed(constant)}")
     if binary := binary_dims(used, *specs):
-        lines.append(f"  two values only: {', '.join(binary)}")
+        lines.append(f"  two values only: {listed(binary)}")
     return lines + outside_lines(inputs, methods)
 
 
@@ -78,5 +84,5 @@ def outside_lines(inputs: Inputs, methods: Mapping[str, str]) -> list[str]:
         shares = count / inputs.pack.num_steps
         found = [f"{dims[name][i]} {shares[i]:.2%}" for i in np.flatnonzero(shares)]
         if found:
-            lines.append(f"  {name} beyond +-{bounds[name]:g} once normalised: {', '.join(found)}")
+            lines.append(f"  {name} beyond +-{bounds[name]:g} once normalised: {listed(found)}")
     return lines

@@ -10,6 +10,7 @@ from arp_jax.data.stats import (
     RunningStats,
     binary_dims,
     compute_stats,
+    listed,
     merge_stats,
     near_constant_dims,
     outside_share,
@@ -155,3 +156,9 @@ def test_outside_share_counts_rows_beyond_the_map():
     affine = affine_from_limits((-1.0, -1.0), (1.0, 1.0))
     assert outside_share(rows, affine).tolist() == [0.5, 0.25]
     assert outside_share(rows, affine, bound=2.0).tolist() == [0.0, 0.25]
+
+
+def test_long_lists_of_names_are_cut():
+    assert listed([]) == "none"
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(i) for i in range(512)], most=2) == "0, 1 and 510 more"

@@ -5,13 +5,15 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from arp_jax.data import stats_cache
 from arp_jax.data.pack import open_pack, pack_dataset
 from arp_jax.data.stats import compute_stats
-from arp_jax.data.stats_cache import merged_pack_stats, stats_for
-from arp_jax.data.stats_report import flags, main
-from tests.data.rlds_folder import synthetic_episodes, write_folder
+from arp_jax.data.stats_cache import SourceStats, merged_pack_stats, stats_for
+from arp_jax.data.stats_report import flags, main, stats_table
+from arp_jax.specs import ObservationSpec
+from tests.data.rlds_folder import ACTION_SPEC, synthetic_episodes, write_folder
 
 LENGTHS = [5, 1, 9, 4]
 FIELDS = ("mean", "std", "min", "max", "q01", "q99")
@@ -122,3 +124,15 @@ def test_a_dimension_that_explodes_is_flagged():
     assert list(flags(stats, 0)) == ["standard: up to 89"]
     wide = dataclasses.replace(stats, max=np.float32([50.0]))
     assert "quantile: up to 50" in list(flags(wide, 0))
+
+
+def test_a_wide_feature_is_one_row(capsys):
+    vectors = np.random.default_rng(0).normal(size=(2, 70)).astype(np.float32)[[0, 1, 1, 0]]
+    stats = compute_stats([{"observation": {"e": vectors}, "action": vectors[:, :2]}])
+    found = SourceStats("somewhere", "train", ObservationSpec(), ACTION_SPEC, stats, {})
+    Console(width=160).print(stats_table(found))
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = (line for line in lines if line.lstrip().startswith("e["))
+    assert "e[70 dimensions]" in row
+    assert row.rstrip().endswith("70 binary")
+    assert sum("action[" in line for line in lines) == 2
