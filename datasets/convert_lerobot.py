@@ -21,12 +21,9 @@ from pathlib import Path
 
 from arp_jax.data import conversion_flags as common
 from arp_jax.data import lerobot_rlds
-from arp_jax.data.array_episodes import Naming
-from arp_jax.data.lerobot_layout import SPECS
+from arp_jax.data.conversion_run import specs_of, write_dataset
+from arp_jax.data.lerobot_layout import SPECS, default_names
 from arp_jax.data.lerobot_read import LeRobotDataset, open_lerobot
-from arp_jax.data.measured_specs import action_spec, given_specs, recorded_observation
-from arp_jax.data.rlds import DatasetSpecs
-from arp_jax.data.rlds_write import Conversion, convert
 from arp_jax.training.command_line import exit_status
 
 
@@ -47,65 +44,51 @@ def run(flags: argparse.Namespace) -> None:
     dataset = open_lerobot(flags.source)
     naming = common.naming_of(
         flags,
-        lerobot_rlds.default_names(list(dataset.vectors)),
-        lerobot_rlds.default_names(list(dataset.cameras)),
+        default_names(list(dataset.vectors)),
+        default_names(list(dataset.cameras)),
         lerobot_rlds.REWARD if lerobot_rlds.REWARD in dataset.vectors else None,
     )
     naming = lerobot_rlds.resolve_naming(dataset, naming)
-    specs = _specs(flags, dataset, naming)
+    measured = lerobot_rlds.measure_info(dataset, naming)
+    flags.specs = flags.specs or _stored_specs(flags, dataset)
+    specs = specs_of(
+        flags,
+        measured,
+        lerobot_rlds.default_meanings(dataset, naming),
+        rate_hz=dataset.info.rate_hz,
+    )
+    if specs.action.rate_hz != dataset.info.rate_hz:
+        raise ValueError(
+            f"{flags.specs}: actions at {specs.action.rate_hz} Hz, {dataset.folder} has "
+            f"{dataset.info.rate_hz}"
+        )
     job = lerobot_rlds.make_job(
         dataset,
         naming,
+        measured,
         common.coding_of(flags),
         successful=flags.successful,
         sentences=common.sentences_of(flags),
     )
-    conversion = Conversion(
-        name=flags.name,
-        specs=specs,
-        features=lerobot_rlds.rlds_features(job, specs),
-        description=f"Converted from LeRobot {dataset.info.version}, robot {dataset.info.robot}.",
-        arguments=common.arguments_of(flags, specs, lerobot_rlds.source_digest(dataset)),
-        license=flags.license,
-    )
-    folder = convert(
-        flags.out,
-        conversion,
+    write_dataset(
+        flags,
+        specs,
         dataset.episodes[: flags.episodes],
         lerobot_rlds.example_reader(job),
-        workers=flags.workers,
-        per_shard=flags.per_shard,
+        description=f"Converted from LeRobot {dataset.info.version}, robot {dataset.info.robot}.",
+        digest=measured.digest,
+        metadata=lerobot_rlds.METADATA,
+        reward=f"LeRobot's {naming.reward}" if naming.reward else None,
+        language=False,
+        image_format=job.coding.image_format,
+        extra=lerobot_rlds.language_features(job),
     )
-    print(common.summary(folder))
 
 
-def _specs(flags: argparse.Namespace, dataset: LeRobotDataset, naming: Naming) -> DatasetSpecs:
-    meanings = lerobot_rlds.default_meanings(dataset, naming)
-    sizes = lerobot_rlds.feature_sizes(dataset, naming)
-    cameras = lerobot_rlds.camera_specs(dataset, naming)
-    dims = meanings[lerobot_rlds.ACTION].dims
-    stored, described = dataset.folder / SPECS, flags.unit or flags.frame or flags.dims
-    path = flags.specs or (stored if stored.is_file() and not described else None)
-    if path is not None:
-        specs = given_specs(path, sizes, cameras, len(dims))
-        if specs.action.rate_hz != dataset.info.rate_hz:
-            raise ValueError(
-                f"{path}: actions at {specs.action.rate_hz} Hz, "
-                f"{dataset.folder} has {dataset.info.rate_hz} a second"
-            )
-        return specs
-    meanings = common.meanings_of(flags, meanings)
-    low, high = lerobot_rlds.action_range(dataset, naming)
-    action = action_spec(
-        low,
-        high,
-        meanings[lerobot_rlds.ACTION],
-        rate_hz=dataset.info.rate_hz,
-        # Changes of the arm; a gripper is told where to go.
-        absolute=[not flags.relative or "gripper" in dim.lower() for dim in dims],
-        gripper=flags.gripper,
-    )
-    return DatasetSpecs(recorded_observation(sizes, meanings, cameras), action)
+def _stored_specs(flags: argparse.Namespace, dataset: LeRobotDataset) -> Path | None:
+    """What our exporter left in the folder, unless flags describe the numbers."""
+    path = dataset.folder / SPECS
+    return path if path.is_file() and not (flags.unit or flags.frame or flags.dims) else None
 
 
 def main(argv: Sequence[str]) -> int:

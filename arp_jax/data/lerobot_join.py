@@ -77,7 +77,7 @@ def join_parts(work: Path, folder: Path, plan: ExportPlan) -> None:
     _write_episodes(folder, rows, parts)
     _write_stats(folder / STATS, parts)
     _write_info(folder, plan, starts[-1], len(numbers))
-    plan.specs.write((folder / SPECS).parent)
+    plan.renamed_specs.write((folder / SPECS).parent)
 
 
 def file_numbers(sizes: Sequence[int], limit: float) -> list[int]:

@@ -11,7 +11,7 @@ Layout as published in huggingface/lerobot, src/lerobot/datasets (v3.0: `utils.p
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ EPISODES_PATH = f"{EPISODES}/{CHUNK_FILE}.parquet"
 DATA_PATH = f"data/{CHUNK_FILE}.parquet"
 VIDEO_PATH = f"videos/{{video_key}}/{CHUNK_FILE}.mp4"
 
+PREFIX = "observation."
+CAMERA_PREFIX = "observation.images."
 # Columns that every dataset has beside its own features, with their types.
 BOOKKEEPING = {
     "timestamp": "float32",
@@ -114,6 +116,15 @@ def import_parquet() -> Any:
             f"LeRobot datasets need the pyarrow package: pip install pyarrow ({error})"
         ) from error
     return parquet
+
+
+def default_names(keys: Sequence[str]) -> dict[str, str]:
+    """LeRobot's key -> name here: observation.state is state, observation.images.top is top."""
+    return {
+        key: key.removeprefix(CAMERA_PREFIX).removeprefix(PREFIX).replace(".", "_").lower()
+        for key in keys
+        if key.startswith(PREFIX)
+    }
 
 
 def read_info(folder: Path) -> LeRobotInfo:
@@ -221,8 +232,23 @@ def read_table(path: Path, columns: list[str] | None = None, filters: Any = None
     try:
         return parquet.read_table(path, columns=columns, filters=filters)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: cannot be read as parquet ({reason}); copy it again") from error
+        raise _unreadable(path, error) from error
+
+
+def column_names(path: Path) -> list[str]:
+    """Columns of a parquet file; raises ValueError naming the file."""
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; copy it again")
+    parquet = import_parquet()
+    try:
+        return list(parquet.read_schema(path).names)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = str(error).splitlines()[0]
+    return ValueError(f"{path}: cannot be read as parquet ({reason}); copy it again")
 
 
 def _read_shared(folder: Path, info: LeRobotInfo) -> list[LeRobotEpisode]:
@@ -237,7 +263,7 @@ def _read_shared(folder: Path, info: LeRobotInfo) -> list[LeRobotEpisode]:
     ]
     episodes = []
     for path in paths:
-        names = import_parquet().read_schema(path).names
+        names = column_names(path)
         absent = [c for c in columns if c not in names]
         if absent:
             raise ValueError(f"{path}: no column {absent[0]!r}; copy the dataset again")

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from arp_jax.data.lerobot_layout import LeRobotFeature
+from arp_jax.data.lerobot_layout import CAMERA_PREFIX, PREFIX, LeRobotFeature, default_names
 from arp_jax.data.rlds import DatasetSpecs, Episode
 from arp_jax.data.source import Source, open_source
 from arp_jax.data.video import CODECS, DEFAULT_QUALITY
+from arp_jax.specs import ObservationSpec
 
 PART_FILE = "part.json"
 PART_ROWS = "rows.parquet"
@@ -68,6 +69,20 @@ class ExportPlan:
     def observations(self) -> tuple[str, ...]:
         """Names of the observations to read."""
         return self.specs.observation.names
+
+    @property
+    def renamed_specs(self) -> DatasetSpecs:
+        """The specs under the names that `convert_lerobot.py` gives to LeRobot's keys."""
+        names = default_names(list(self.paths))
+        new = {path[-1]: names[key] for key, path in self.paths.items() if key in names}
+        observation = self.specs.observation
+        return DatasetSpecs(
+            ObservationSpec(
+                tuple(dataclasses.replace(f, name=new[f.name]) for f in observation.features),
+                tuple(dataclasses.replace(c, name=new[c.name]) for c in observation.cameras),
+            ),
+            self.specs.action,
+        )
 
     def values(self, episode: Episode, key: str) -> Any:
         """The T values of a feature; raises ValueError when the episode lacks it."""
@@ -199,13 +214,16 @@ def _observations(
         raise ValueError(
             f"no observation {unknown[0]!r} to rename; there are {list(specs.observation.names)}"
         )
+    outside = [key for key in rename.values() if not key.startswith(PREFIX)]
+    if outside:
+        raise ValueError(f"key {outside[0]!r}: LeRobot's observations begin with {PREFIX!r}")
     found = []
     for vector in specs.observation.features:
-        key = rename.get(vector.name, f"observation.{vector.name}")
+        key = rename.get(vector.name, f"{PREFIX}{vector.name}")
         feature = LeRobotFeature(key, "float32", (vector.size,), vector.dims, False)
         found.append((vector.name, feature))
     for camera in specs.observation.cameras:
-        key = rename.get(camera.name, f"observation.images.{camera.name}")
+        key = rename.get(camera.name, f"{CAMERA_PREFIX}{camera.name}")
         if pictures == VIDEO and (camera.height % 2 or camera.width % 2):
             raise ValueError(
                 f"camera {camera.name!r} is {camera.height} x {camera.width}, video needs even "

@@ -20,7 +20,7 @@ from arp_jax.data.lerobot_layout import (
     LeRobotEpisode,
     LeRobotFeature,
     LeRobotInfo,
-    import_parquet,
+    column_names,
     read_episodes,
     read_info,
     read_table,
@@ -106,49 +106,42 @@ def read_instructions(dataset: LeRobotDataset, episode: LeRobotEpisode) -> list[
 
 def read_camera(
     dataset: LeRobotDataset, episode: LeRobotEpisode, key: str
-) -> Iterator[np.ndarray | bytes]:
-    """Yields the T pictures of a camera: pixels uint8 [H, W, 3], or bytes where stored encoded.
+) -> Iterator[tuple[np.ndarray, bytes | None]]:
+    """Yields the T pictures of a camera: pixels uint8 [H, W, 3], and their bytes if stored as such.
 
     Raises:
         ValueError: the video or a column is missing, truncated or damaged, or a frame is not
-            there. The message names file, camera and episode.
+            there, or has another size than info.json says. The message names file, camera and
+            episode.
     """
     feature = dataset.info.features[key]
+    stored = feature.dtype == "image"
+    frames = _stored_images(dataset, episode, key) if stored else _video(dataset, episode, key)
     try:
-        if feature.dtype == "image":
-            yield from _stored_images(dataset, episode, key)
-            return
-        part = episode.videos[key]
-        times = read_columns(dataset, episode, ["timestamp"])["timestamp"].astype(np.float64)
-        for pixels in read_frames(part.path, part.start + times, _TOLERANCE / dataset.info.rate_hz):
+        for step, (pixels, data) in enumerate(frames):
             if pixels.shape != feature.shape:
+                path = episode.data if stored else episode.videos[key].path
                 raise ValueError(
-                    f"{part.path}: frames of {pixels.shape[:2]}, info.json says {feature.shape[:2]}"
+                    f"{path}: step {step} is a picture of {pixels.shape[:2]}, info.json says "
+                    f"{feature.shape[:2]}"
                 )
-            yield pixels
+            yield pixels, data
     except ValueError as error:
         raise ValueError(f"episode {episode.index}, {key}: {error}") from error
 
 
 def read_pixels(dataset: LeRobotDataset, episode: LeRobotEpisode, key: str) -> np.ndarray:
     """The pictures of a camera, uint8 [T, H, W, 3]; raises what `read_camera` does."""
-    frames = (
-        decode_image(frame) if isinstance(frame, bytes) else frame
-        for frame in read_camera(dataset, episode, key)
-    )
-    return np.stack(list(frames))
+    return np.stack([pixels for pixels, _ in read_camera(dataset, episode, key)])
 
 
 def _rows(episode: LeRobotEpisode, columns: list[str]) -> Any:
     """Columns of the rows of an episode, in order."""
     path = episode.data
-    if not path.is_file():
-        raise ValueError(f"{path}: missing, it holds episode {episode.index}; copy it again")
     try:
-        names = import_parquet().read_schema(path).names
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: cannot be read as parquet ({reason}); copy it again") from error
+        names = column_names(path)
+    except ValueError as error:
+        raise ValueError(f"episode {episode.index}: {error}") from error
     absent = [c for c in ["episode_index", *columns] if c not in names]
     if absent:
         raise ValueError(
@@ -180,16 +173,31 @@ def _numbers(column: Any, episode: LeRobotEpisode, key: str, size: int) -> np.nd
     return flat.reshape(steps, size)
 
 
-def _stored_images(dataset: LeRobotDataset, episode: LeRobotEpisode, key: str) -> Iterator[bytes]:
-    """Encoded pictures of a parquet column {bytes, path}."""
+def _video(
+    dataset: LeRobotDataset, episode: LeRobotEpisode, key: str
+) -> Iterator[tuple[np.ndarray, None]]:
+    part = episode.videos[key]
+    times = read_columns(dataset, episode, ["timestamp"])["timestamp"].astype(np.float64)
+    tolerance = _TOLERANCE / dataset.info.rate_hz
+    for pixels in read_frames(part.path, part.start + times, tolerance):
+        yield pixels, None
+
+
+def _stored_images(
+    dataset: LeRobotDataset, episode: LeRobotEpisode, key: str
+) -> Iterator[tuple[np.ndarray, bytes]]:
+    """Pictures of a parquet column {bytes, path}."""
     for step, entry in enumerate(_rows(episode, [key])[key]):
         value = entry.as_py()
         if not isinstance(value, dict):
             raise ValueError(f"{episode.data}: step {step} should hold a picture")
-        if value.get("bytes"):
-            yield value["bytes"]
-            continue
-        path = dataset.folder / str(value.get("path"))
-        if not path.is_file():
-            raise ValueError(f"{path}: the picture of step {step} is missing; copy it again")
-        yield path.read_bytes()
+        path, data = episode.data, value.get("bytes")
+        if not data:
+            path = dataset.folder / str(value.get("path"))
+            if not path.is_file():
+                raise ValueError(f"{path}: the picture of step {step} is missing; copy it again")
+            data = path.read_bytes()
+        try:
+            yield decode_image(data), data
+        except ValueError as error:
+            raise ValueError(f"{path}: step {step}: {error}") from error

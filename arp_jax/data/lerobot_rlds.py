@@ -1,8 +1,8 @@
 """LeRobot's episodes under this project's names, and as RLDS examples.
 
-In: an opened LeRobot dataset, and which of its features become which of ours. Out: specs as far as
-LeRobot tells them (names, rate, limits), the TFDS features, and the function that makes the example
-of one episode. `datasets/convert_lerobot.py` is the command; files are read by `lerobot_read.py`
+In: an opened LeRobot dataset, and which of its features become which of ours. Out: what LeRobot
+tells of their meaning (names, sizes, limits), and the function that makes the example of one
+episode. `datasets/convert_lerobot.py` is the command; files are read by `lerobot_read.py`
 and written by `rlds_write.py`.
 """
 
@@ -18,24 +18,28 @@ import tensorflow_datasets as tfds
 
 from arp_jax.data.array_episodes import Naming, PictureCoding, join_columns, make_example
 from arp_jax.data.conversion_flags import Sentences
-from arp_jax.data.episode_rlds import episode_features
-from arp_jax.data.images import decode_image, encode_image
-from arp_jax.data.lerobot_layout import INFO, LeRobotEpisode, LeRobotFeature, read_limits
+from arp_jax.data.images import encode_image
+from arp_jax.data.lerobot_layout import (
+    CAMERA_PREFIX,
+    INFO,
+    PREFIX,
+    LeRobotEpisode,
+    LeRobotFeature,
+    read_limits,
+)
 from arp_jax.data.lerobot_read import (
     LeRobotDataset,
     read_camera,
     read_columns,
     read_instructions,
 )
-from arp_jax.data.measured_specs import Meaning, value_range
-from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.measured_specs import Meaning, Measured
 from arp_jax.specs import CameraSpec
 
 ACTION = "action"
 REWARD = "next.reward"
 SUCCESS = "next.success"
-_PREFIX = "observation."
-_CAMERA_PREFIX = "observation.images."
+METADATA = {"episode_index": tfds.features.Scalar(np.int64, doc="its number in LeRobot's files")}
 # Several wordings as DROID stores them; `source.py` reads them so.
 _LANGUAGE = ("language_instruction", "language_instruction_2", "language_instruction_3")
 _MAGIC = {"png": b"\x89PNG", "jpeg": b"\xff\xd8"}
@@ -65,15 +69,6 @@ class LeRobotJob:
     wordings: int
 
 
-def default_names(keys: Sequence[str]) -> dict[str, str]:
-    """LeRobot's key -> name here: observation.state is state, observation.images.top is top."""
-    return {
-        key: key.removeprefix(_CAMERA_PREFIX).removeprefix(_PREFIX).replace(".", "_").lower()
-        for key in keys
-        if key.startswith(_PREFIX)
-    }
-
-
 def resolve_naming(dataset: LeRobotDataset, naming: Naming) -> Naming:
     """The naming with LeRobot's full keys, where short ones ("top") were given.
 
@@ -82,7 +77,7 @@ def resolve_naming(dataset: LeRobotDataset, naming: Naming) -> Naming:
     """
 
     def full(key: str, known: Mapping[str, LeRobotFeature]) -> str:
-        for candidate in (key, f"{_CAMERA_PREFIX}{key}", f"{_PREFIX}{key}"):
+        for candidate in (key, f"{CAMERA_PREFIX}{key}", f"{PREFIX}{key}"):
             if candidate in known:
                 return candidate
         raise ValueError(f"{dataset.folder}: no feature {key!r}; there are {sorted(known)}")
@@ -96,15 +91,24 @@ def resolve_naming(dataset: LeRobotDataset, naming: Naming) -> Naming:
     )
 
 
-def feature_sizes(dataset: LeRobotDataset, naming: Naming) -> dict[str, int]:
-    """Vector feature -> number of dimensions."""
-    return {name: len(_dims(dataset, keys, name)) for name, keys in naming.vectors.items()}
+def measure_info(dataset: LeRobotDataset, naming: Naming) -> Measured:
+    """Sizes as info.json says and the range of actions as the stored statistics say.
 
+    Without statistics the rows are read.
 
-def camera_specs(dataset: LeRobotDataset, naming: Naming) -> tuple[CameraSpec, ...]:
-    """Cameras with their sizes."""
+    Raises:
+        ValueError: statistics of another size or not finite; what `read_columns` raises.
+    """
+    sizes = {name: len(_dims(dataset, keys, name)) for name, keys in naming.vectors.items()}
     shapes = {name: dataset.cameras[key].shape for name, key in naming.cameras.items()}
-    return tuple(CameraSpec(name, shape[0], shape[1]) for name, shape in shapes.items())
+    low, high = _action_range(dataset, naming.action)
+    return Measured(
+        sizes=sizes,
+        cameras=tuple(CameraSpec(name, shape[0], shape[1]) for name, shape in shapes.items()),
+        low=low,
+        high=high,
+        digest=_digest(dataset),
+    )
 
 
 def default_meanings(dataset: LeRobotDataset, naming: Naming) -> dict[str, Meaning]:
@@ -113,29 +117,10 @@ def default_meanings(dataset: LeRobotDataset, naming: Naming) -> dict[str, Meani
     return {name: Meaning(dims=_dims(dataset, keys, name)) for name, keys in vectors.items()}
 
 
-def action_range(dataset: LeRobotDataset, naming: Naming) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and greatest action [A]: of the stored statistics, or of the rows without them.
-
-    Raises:
-        ValueError: statistics of another size or not finite; what `read_columns` raises.
-    """
-    stored = read_limits(dataset.folder)
-    if all(key in stored for key in naming.action):
-        low, high = (np.concatenate([stored[key][end] for key in naming.action]) for end in (0, 1))
-    else:
-        low, high = value_range(_actions(dataset, episode, naming) for episode in dataset.episodes)
-    size = len(_dims(dataset, naming.action, ACTION))
-    if low.shape != (size,) or not np.isfinite([low, high]).all():
-        raise ValueError(
-            f"{dataset.folder}: the statistics of {ACTION!r} are not {size} finite numbers; "
-            "give the limits with --specs"
-        )
-    return low, high
-
-
 def make_job(
     dataset: LeRobotDataset,
     naming: Naming,
+    measured: Measured,
     coding: PictureCoding,
     *,
     successful: bool,
@@ -147,7 +132,7 @@ def make_job(
     return LeRobotJob(
         dataset=dataclasses.replace(dataset, episodes=()),
         naming=naming,
-        cameras=camera_specs(dataset, naming),
+        cameras=measured.cameras,
         coding=coding,
         successful=successful,
         sentences=sentences,
@@ -155,18 +140,10 @@ def make_job(
     )
 
 
-def rlds_features(job: LeRobotJob, specs: DatasetSpecs) -> tfds.features.FeaturesDict:
-    """TFDS features of the examples that `read_example` makes."""
+def language_features(job: LeRobotJob) -> dict[str, Any]:
+    """TFDS features of the texts of a step."""
     text = tfds.features.Text(doc="what to do at this step, or another wording of it")
-    number = tfds.features.Scalar(np.int64, doc="of the episode in LeRobot's files")
-    return episode_features(
-        specs.observation,
-        specs.action,
-        metadata={"episode_index": number},
-        reward=f"LeRobot's {REWARD}" if job.naming.reward else None,
-        image_format=job.coding.image_format,
-        extra=dict.fromkeys(_LANGUAGE[: job.wordings], text),
-    )
+    return dict.fromkeys(_LANGUAGE[: job.wordings], text)
 
 
 def example_reader(job: LeRobotJob) -> Callable[[LeRobotEpisode], dict[str, Any]]:
@@ -199,14 +176,6 @@ def read_example(job: LeRobotJob, episode: LeRobotEpisode) -> dict[str, Any]:
     return example
 
 
-def source_digest(dataset: LeRobotDataset) -> str:
-    """SHA-256 over the metadata and over names and sizes of the other files."""
-    digest = hashlib.sha256((dataset.folder / INFO).read_bytes())
-    for path in sorted(p for p in dataset.folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(dataset.folder)} {path.stat().st_size}".encode())
-    return digest.hexdigest()
-
-
 def _wordings(job: LeRobotJob, episode: LeRobotEpisode) -> list[list[str]]:
     """Texts of each step: its task, then the episode's other tasks, which no step has."""
     sentence = job.sentences.of(str(episode.index))
@@ -220,23 +189,41 @@ def _wordings(job: LeRobotJob, episode: LeRobotEpisode) -> list[list[str]]:
 def _encoded(job: LeRobotJob, episode: LeRobotEpisode, key: str) -> list[bytes]:
     """T pictures of a camera as they are stored in RLDS."""
     encoded, coding = [], job.coding
-    for step, frame in enumerate(read_camera(job.dataset, episode, key)):
-        if isinstance(frame, bytes):
-            try:
-                pixels = decode_image(frame)  # a truncated picture has a good header
-            except ValueError as error:
-                raise ValueError(f"{_where(episode)}: {key!r} step {step}: {error}") from error
-            if not frame.startswith(_MAGIC[coding.image_format]):
-                frame = encode_image(pixels, coding.image_format, coding.quality)
+    for pixels, stored in read_camera(job.dataset, episode, key):
+        if stored is not None and stored.startswith(_MAGIC[coding.image_format]):
+            encoded.append(stored)
         else:
-            frame = encode_image(frame, coding.image_format, coding.quality)
-        encoded.append(frame)
+            encoded.append(encode_image(pixels, coding.image_format, coding.quality))
     return encoded
 
 
-def _actions(dataset: LeRobotDataset, episode: LeRobotEpisode, naming: Naming) -> np.ndarray:
-    arrays = read_columns(dataset, episode, naming.action)
-    return join_columns(arrays, naming.action, _where(episode))
+def _action_range(dataset: LeRobotDataset, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and greatest action [A]."""
+    stored = read_limits(dataset.folder)
+    if all(key in stored for key in keys):
+        low, high = (np.concatenate([stored[key][end] for key in keys]) for end in (0, 1))
+    else:
+        actions = [
+            join_columns(read_columns(dataset, episode, keys), keys, _where(episode))
+            for episode in dataset.episodes
+        ]
+        low = np.min([rows.min(axis=0) for rows in actions], axis=0)
+        high = np.max([rows.max(axis=0) for rows in actions], axis=0)
+    size = len(_dims(dataset, keys, ACTION))
+    if low.shape != (size,) or not np.isfinite([low, high]).all():
+        raise ValueError(
+            f"{dataset.folder}: the statistics of {', '.join(keys)} are not {size} finite numbers; "
+            "give the limits with --specs"
+        )
+    return low, high
+
+
+def _digest(dataset: LeRobotDataset) -> str:
+    """SHA-256 over info.json and over names and sizes of the other files."""
+    digest = hashlib.sha256((dataset.folder / INFO).read_bytes())
+    for path in sorted(p for p in dataset.folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(dataset.folder)} {path.stat().st_size}".encode())
+    return digest.hexdigest()
 
 
 def _dims(dataset: LeRobotDataset, keys: Sequence[str], name: str) -> tuple[str, ...]:
