@@ -92,7 +92,20 @@ MIXES: dict[str, Mix] = {
         ),
         weighting="draw",
         differences=DIFFERENCES,
-        about="RT-1-X training notebook; it leaves out kuka (20) and language_table (30)",
+        about="RT-1-X training notebook, which leaves out kuka (20) and language_table (30); its "
+        "members agree in that model's own action (rtx_action.py), not in metres and radians",
+    ),
+    "rtx_metric": Mix(
+        members=(
+            ("fractal20220817_data", 150.0),
+            ("bridge", 50.0),
+            ("taco_play", 5.0),
+            ("roboturk", 10.0),
+            ("berkeley_autolab_ur5", 5.0),
+        ),
+        weighting="draw",
+        differences=DIFFERENCES,
+        about="the members of rtx whose actions are relative and in metres and radians",
     ),
     "bridge_fractal": Mix(
         members=(("bridge", 1.0), ("fractal20220817_data", 1.0)),

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from arp_jax.data.cards import card_names, load_card
+from arp_jax.data.cards import find_card
 from arp_jax.data.examples import Examples
 from arp_jax.data.mixes import MIXES, Mix, find_mix, override
 from arp_jax.data.mixture_loader import MixtureLoader
 from arp_jax.data.mixtures import check_agreement, main, member_shares
 from arp_jax.data.pack import open_pack, pack_dataset
 from arp_jax.normalize import affine_from_limits, unnormalize
-from arp_jax.specs import PolicySpec, SpecMismatch
+from arp_jax.specs import ObservationSpec, PolicySpec, SpecMismatch
 from tests.data.rlds_folder import ACTION_SPEC, OBSERVATION_SPEC, synthetic_episodes, write_folder
 
 SPEC = PolicySpec(OBSERVATION_SPEC, ACTION_SPEC, window=2, horizon=4, action_offset=-1)
@@ -158,7 +158,7 @@ def test_free_mixes_are_read():
     ("text", "message"),
     [
         ("rtz", "mixture 'rtz' is unknown; did you mean 'rtx'"),
-        ("zzz", "there are rtx, bridge_fractal"),
+        ("zzz", "there are rtx, rtx_metric, bridge_fractal"),
         ("a=1,b", "mixture: 'b' is not PATH=WEIGHT"),
         ("a=x", "mixture: 'a=x' is not PATH=WEIGHT"),
         ("=1", "mixture: '=1' is not PATH=WEIGHT"),
@@ -223,12 +223,31 @@ def test_permitted_differences_become_notes():
     ]
 
 
-@pytest.mark.parametrize("name", ["rtx", "bridge_fractal"])
-def test_members_of_the_public_mixes_have_cards(name):
-    known = {alias for card in map(load_card, card_names()) for alias in (card.name, *card.aliases)}
-    missing = {member for member, _ in MIXES[name].members} - known
-    # No card was asked for of the door-opening set; it can be given as a pack of one's own.
-    assert missing <= {"nyu_door_opening_surprising_effectiveness"}
+def public_specs(name):
+    """(observation, action) of a mix's members: what all observe, cameras in one size."""
+    specs = []
+    for member, _ in MIXES[name].members:
+        card = find_card(member)
+        assert card is not None, member
+        camera = dataclasses.replace(
+            card.specs.observation.select(["image"]).cameras[0], height=256, width=320
+        )
+        sentence = card.specs.observation.feature("language_embedding")
+        specs.append((ObservationSpec((sentence,), (camera,)), card.specs.action))
+    return specs
+
+
+@pytest.mark.parametrize("name", ["rtx_metric", "bridge_fractal"])
+def test_public_mixes_agree_once_pictures_have_one_size(name):
+    notes = check_agreement(MIXES[name], public_specs(name))
+    assert notes[0] == []
+    assert any("action.rate_hz" in note for note in notes[1])
+
+
+def test_rtx_members_do_not_agree_in_physical_units():
+    specs = public_specs("rtx")
+    with pytest.raises(SpecMismatch, match=r"jaco_play and fractal.* differ in action\.unit"):
+        check_agreement(MIXES["rtx"], specs)
 
 
 def test_command_prints_the_table(folder, capsys):
