@@ -7,6 +7,7 @@ and meanings of this project are given by `lerobot_rlds.py`; metadata are read b
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -135,8 +136,8 @@ def read_pixels(dataset: LeRobotDataset, episode: LeRobotEpisode, key: str) -> n
     return np.stack([pixels for pixels, _ in read_camera(dataset, episode, key)])
 
 
-def _rows(episode: LeRobotEpisode, columns: list[str]) -> Any:
-    """Columns of the rows of an episode, in order."""
+def _rows(episode: LeRobotEpisode, columns: list[str], keep: bool = True) -> Any:
+    """Columns of the rows of an episode, in order; `keep` for columns that are small."""
     path = episode.data
     try:
         names = column_names(path)
@@ -148,13 +149,28 @@ def _rows(episode: LeRobotEpisode, columns: list[str]) -> Any:
             f"{path}: no column {absent[0]!r}, which info.json lists (episode {episode.index}); "
             "copy the dataset again"
         )
-    table = read_table(path, columns, [("episode_index", "==", episode.index)])
+    if keep:
+        state = path.stat()
+        whole = _whole_file(path, (*columns, "episode_index"), (state.st_mtime_ns, state.st_size))
+        table = whole.filter(whole["episode_index"].to_numpy() == episode.index)
+    else:
+        table = read_table(path, columns, [("episode_index", "==", episode.index)])
     if table.num_rows != episode.length:
         raise ValueError(
             f"{path}: {table.num_rows} rows of episode {episode.index}, its metadata say "
             f"{episode.length}; copy the dataset again"
         )
     return table
+
+
+@functools.lru_cache(maxsize=4)
+def _whole_file(path: Path, columns: tuple[str, ...], state: tuple[int, int]) -> Any:
+    """Columns of all episodes in a file.
+
+    A file of v3.0 may be one row group of thousands of episodes (LeRobot's own conversion makes
+    such), which can only be read at once: neighbors share the reading. `state` tells a new file.
+    """
+    return read_table(path, list(dict.fromkeys(columns)))
 
 
 def _numbers(column: Any, episode: LeRobotEpisode, key: str, size: int) -> np.ndarray:
@@ -187,7 +203,7 @@ def _stored_images(
     dataset: LeRobotDataset, episode: LeRobotEpisode, key: str
 ) -> Iterator[tuple[np.ndarray, bytes]]:
     """Pictures of a parquet column {bytes, path}."""
-    for step, entry in enumerate(_rows(episode, [key])[key]):
+    for step, entry in enumerate(_rows(episode, [key], keep=False)[key]):
         value = entry.as_py()
         if not isinstance(value, dict):
             raise ValueError(f"{episode.data}: step {step} should hold a picture")
