@@ -7,13 +7,13 @@ not here; reading ahead is `prefetch.py`, several packs at once are `mixture_loa
 """
 
 import abc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from arp_jax.data.examples import Batch, Examples
 from arp_jax.data.store import Pack
-from arp_jax.data.task import TaskConfig
 from arp_jax.normalize import Affine
 from arp_jax.specs import PolicySpec
 
@@ -97,32 +97,24 @@ class Loader(BatchStream):
         normalizer: Mapping[str, Affine],
         batch_size: int,
         seed: int,
+        *,
         position: int = 0,
         host: tuple[int, int] = (0, 1),
-        episodes: Iterable[int] | None = None,
-        pad_after: int | None = None,
-        stride: int = 1,
-        task: TaskConfig | None = None,
-        instructions: Sequence[str] | None = None,
+        **options: Any,
     ) -> None:
-        """Checks that everything belongs together; see `Examples` and `BatchStream`.
+        """Checks that everything belongs together.
+
+        Args:
+            pack, policy_spec, normalizer, seed: see `Examples`.
+            batch_size, position, host: see `BatchStream`.
+            **options: episodes, pad_after, stride, task, instructions of `Examples`.
 
         Raises:
             ValueError: an argument is out of range or the normaliser does not fit.
             SpecMismatch: the pack lacks an observation or means something else by it.
         """
         super().__init__(batch_size, position, host)
-        self._examples = Examples(
-            pack,
-            policy_spec,
-            normalizer,
-            seed,
-            episodes=episodes,
-            pad_after=pad_after,
-            stride=stride,
-            task=task,
-            instructions=instructions,
-        )
+        self._examples = Examples(pack, policy_spec, normalizer, seed, **options)
 
     @property
     def num_windows(self) -> int:
