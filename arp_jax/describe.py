@@ -20,6 +20,7 @@ from arp_jax.models.arp_config import ArpConfig
 from arp_jax.models.chunk_schedule import ChunkSchedule, describe
 from arp_jax.models.schedule_svg import schedule_svg
 from arp_jax.policies.base import Policy
+from arp_jax.policies.preprocessed import network_of
 from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
 
 
@@ -68,7 +69,8 @@ def run_command(argv: list[str]) -> None:
     given = flags.FLAGS
     if not given.config:
         raise ValueError("give --config=configs/NAME.py")
-    show(policy_of_config(given.config.to_dict()), Path(given.svg) if given.svg else None)
+    policy = network_of(policy_of_config(given.config.to_dict()))
+    show(policy, Path(given.svg) if given.svg else None)
 
 
 def main(argv: list[str]) -> int:

@@ -18,6 +18,7 @@ from absl import logging
 
 from arp_jax.interop.published import conversion
 from arp_jax.interop.torch_file import write_state
+from arp_jax.policies.preprocessed import network_of
 from arp_jax.training.checkpoint import load_run
 from arp_jax.training.command_line import add_run_flags, exit_status, run_parser
 
@@ -36,7 +37,7 @@ def export(flags: argparse.Namespace) -> None:
     """Converts the run's parameters and writes them."""
     loaded = load_run(flags.run, step=flags.step, use_ema=not flags.no_ema)
     rules = conversion(loaded.config["policy"]["name"])
-    state = rules.to_torch(loaded.params, loaded.policy, loaded.normalizer)
+    state = rules.to_torch(loaded.params, network_of(loaded.policy), loaded.normalizer)
     write_state(flags.out, state)
     size = flags.out.stat().st_size / 1e6
     which = "last parameters" if flags.no_ema else "moving average"

@@ -34,6 +34,7 @@ from arp_jax.interop.published import Conversion, conversion
 from arp_jax.interop.torch_file import read_state, state_keys
 from arp_jax.interop.torch_state import Report
 from arp_jax.policies.base import Params, Policy
+from arp_jax.policies.preprocessed import network_of
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle
 from arp_jax.training.command_line import exit_status, parse_flags
@@ -115,7 +116,8 @@ def import_checkpoint(
     run_dir.check_start(folder, resume=False, overwrite=overwrite)
     policy = policy_of_config(config.plain)
     rules = conversion(config.policy["name"])
-    parts = read_parts(file, key, rules, policy)
+    network = network_of(policy)
+    parts = read_parts(file, key, rules, network)
     show(list(parts.values()))
     if report is not None:
         sections = [(part.title, part.report, part.state) for part in parts.values()]
@@ -128,7 +130,7 @@ def import_checkpoint(
 
     last, average = parts.get("params", parts["ema"]), parts["ema"]
     methods = config.plain["data"]["normalization"]
-    normalizer = rules.normalizer(average.state, policy, methods)
+    normalizer = rules.normalizer(average.state, network, methods)
     # The file says nothing about the data it was trained on, so there are no statistics.
     bundle = RunBundle(config.plain, policy.spec, {}, normalizer)
     state = train_state(config, last.params, average.params)

@@ -30,6 +30,7 @@ from rich.table import Table
 from arp_jax import compile_cache
 from arp_jax.evaluation.config_policy import policy_of_config
 from arp_jax.policies.base import Batch, Policy
+from arp_jax.policies.preprocessed import network_of
 from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
 from arp_jax.training.profiling import ModuleRow, Profile, profile_policy
 from arp_jax.training.state import example_batch
@@ -94,6 +95,7 @@ def load_config(name: str) -> dict[str, Any]:
 def batch_of(policy: Policy, size: int) -> Batch:
     """Zeros of everything that the policy's loss reads, also what no spec describes."""
     batch = example_batch(policy.spec, size)
+    policy = network_of(policy)
     kind = type(policy).__name__
     if kind == "RlbenchArpPolicy":
         views: Any = policy.views.config  # type: ignore[attr-defined]

@@ -90,7 +90,7 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     say(data_report.describe(inputs, config.plain))
 
     # 4. Policy and optimiser
-    policy = build_policy(config.policy["name"], config.policy, inputs.spec)
+    policy = build_policy(config.policy["name"], config.policy, inputs.spec, config.images)
     tx = make_optimizer(config.optim, config.train.steps)
 
     # 5. State: its shapes give the shardings; then fresh or restored. From here on RUN is a run

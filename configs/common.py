@@ -17,6 +17,7 @@ def base() -> ml_collections.ConfigDict:
     config.horizon = 16
     config.action_offset = -1  # the chunk starts at the oldest observation, as published
     config.data = data()
+    config.images = images()
     config.optim = optim()
     config.train = train()
     config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": 1})
@@ -51,6 +52,31 @@ def data() -> ml_collections.ConfigDict:
             "mixture_weights": "",  # "draw" | "step" | "episode"; "" as the mix says
             "mixture_differences": "",  # what members may differ in: "rate,limits,frame"
             "stats": "",  # statistics of the "target" or of "all" members; "" as the mix says
+        }
+    )
+
+
+def images() -> ml_collections.ConfigDict:
+    """arp_jax.models.image_augment.ImageAugment, for every camera; as it is, nothing changes.
+
+    These go with the policy, into its checkpoints and artifacts; docs/decisions/0007.
+    """
+    return ml_collections.ConfigDict(
+        {
+            "masks": (),  # painted over: ((top, left, height, width), ...) in the camera's pixels
+            "mask_value": 0,
+            "crop": (),  # kept: (top, left, height, width)
+            "random_crop": (),  # (height, width); the centre in evaluation
+            "scale": (),  # share of the area of a random region, e.g. (0.8, 1.0)
+            "ratio": (),  # its shape over the picture's, e.g. (0.9, 1.1)
+            "eval_scale": 0.0,  # 0 = the middle of scale
+            "size": (),  # (height, width) that the policy sees
+            "brightness": 0.0,  # factors from 1 - x .. 1 + x
+            "contrast": 0.0,
+            "saturation": 0.0,
+            "hue": 0.0,  # turns from -x .. x
+            "per_frame": False,
+            "cameras": {},  # camera -> those of the keys above that differ
         }
     )
 

@@ -32,7 +32,7 @@ def policy_of_config(config: Mapping[str, Any]) -> Policy:
     section = _required(config, "policy")
     if "name" not in section:
         raise ValueError("config.policy.name is missing; e.g. 'arp'")
-    return build_policy(section["name"], section, spec_of_config(config))
+    return build_policy(section["name"], section, spec_of_config(config), config.get("images"))
 
 
 def spec_of_config(config: Mapping[str, Any]) -> PolicySpec:

@@ -40,6 +40,7 @@ from arp_jax.export.runtime import (
 )
 from arp_jax.normalize import Normalizer, Stats, normalizer_to_json, stats_hash, stats_to_json
 from arp_jax.policies.base import Params, Policy, make_physical_act
+from arp_jax.policies.preprocessed import describe_images
 from arp_jax.specs import PolicySpec
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -239,13 +240,7 @@ def _write_files(source: ExportSource, folder: Path, platforms: Sequence[str]) -
         "policy": source.name,
         "spec": spec.to_json(),
         "stats_hash": stats_hash(source.stats),
-        "preprocessing": {
-            "inside_program": True,
-            "features": "(x - offset) / scale per dimension, raw where absent",
-            "images": "uint8 as the camera gives them; cropping and scaling are in the program",
-            "action": "unnormalised and clipped to the limits",
-            "normalizer": normalizer_to_json(source.normalizer),
-        },
+        "preprocessing": _preprocessing(source),
         "signature": _signature(spec),
         "params": names,
         "parameter_count": int(sum(x.size for x in tensors.values())),
@@ -260,6 +255,19 @@ def _write_files(source: ExportSource, folder: Path, platforms: Sequence[str]) -
     }
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _preprocessing(source: ExportSource) -> dict[str, Any]:
+    """What the program does to its inputs and outputs, and the hash of that."""
+    steps = {
+        "inside_program": True,
+        "features": "(x - offset) / scale per dimension, raw where absent",
+        "images": "uint8 as the camera gives them; cropping and scaling are in the program",
+        "cameras": describe_images(source.policy),
+        "action": "unnormalised and clipped to the limits",
+        "normalizer": normalizer_to_json(source.normalizer),
+    }
+    return {**steps, "content_hash": content_hash(steps)}
 
 
 def _signature(spec: PolicySpec) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class AlohaArpPolicy:
         )
         self._sampling = Sampling(config.sample, config.temperature, config.mixture)
 
+    @property
+    def labels_are_pixels(self) -> bool:
+        """Whether the loss is about places in the camera's picture, which must then not move."""
+        return self.config.guide_points > 0
+
     def init(self, rng: Array, batch: Batch) -> Params:
         """Fresh parameters for the shapes of `batch`; the trunk starts from random weights."""
         encoder_rng, transformer_rng = jax.random.split(rng)

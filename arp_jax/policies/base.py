@@ -17,7 +17,7 @@ from arp_jax.specs import PolicySpec
 Params = dict[str, Any]
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
-POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits", "diffusion")
+POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits", "act", "diffusion")
 PhysicalAct = Callable[[Params, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
@@ -47,17 +47,31 @@ class Policy(Protocol):
         ...
 
 
-def build_policy(name: str, section: Mapping[str, Any], spec: PolicySpec) -> Policy:
+def build_policy(
+    name: str,
+    section: Mapping[str, Any],
+    spec: PolicySpec,
+    images: Mapping[str, Any] | None = None,
+) -> Policy:
     """Builds the policy called `name` from its config section.
 
     Args:
         name: one of `POLICIES`.
         section: plain values of the policy's config; "name" is ignored.
         spec: what the policy sees and commands.
+        images: plain values of the config's `images` section, what happens to frames before the
+            network sees them; None for nothing.
 
     Raises:
-        ValueError: for an unknown name, or an unknown key in the section (named).
+        ValueError: for an unknown name, or an unknown key in a section (named).
     """
+    if images:
+        from arp_jax.policies.preprocessed import ImagesConfig, PreprocessedPolicy, seen_spec
+
+        changed = ImagesConfig.from_section(images).of(spec.observation)
+        if changed:
+            inner = build_policy(name, section, seen_spec(spec, changed))
+            return PreprocessedPolicy(inner, changed, spec)
     options = {key: value for key, value in section.items() if key != "name"}
     if name == "arp":
         from arp_jax.policies.arp import ArpPolicy, ArpPolicyConfig
@@ -75,6 +89,10 @@ def build_policy(name: str, section: Mapping[str, Any], spec: PolicySpec) -> Pol
         from arp_jax.policies.arp_digits import DigitsArpConfig, DigitsArpPolicy
 
         return DigitsArpPolicy(DigitsArpConfig.from_section(options), spec)
+    if name == "act":
+        from arp_jax.policies.act import ActConfig, ActPolicy
+
+        return ActPolicy(ActConfig.from_section(options), spec)
     if name == "diffusion":
         from arp_jax.policies.diffusion import DiffusionConfig, DiffusionPolicy
 

@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def from_section(cls: type[T], section: Mapping[str, Any], policy: str) -> T:
+def from_section(cls: type[T], section: Mapping[str, Any], policy: str, where: str = "policy") -> T:
     """Builds the options `cls` of a policy from a config section (lists become tuples).
 
     Args:
         cls: a dataclass; its field names are the known keys.
         section: plain values.
         policy: name of the policy, for messages.
+        where: name of the section, for messages.
 
     Raises:
         ValueError: an unknown key, with the known ones, or a value that `cls` refuses.
@@ -26,8 +27,12 @@ def from_section(cls: type[T], section: Mapping[str, Any], policy: str) -> T:
     known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(section) - known)
     if unknown:
-        raise ValueError(f"policy.{unknown[0]} is no option of {policy}; known: {sorted(known)}")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in section.items()})
+        raise ValueError(f"{where}.{unknown[0]} is no option of {policy}; known: {sorted(known)}")
+    return cls(**{key: _frozen(value) for key, value in section.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def check_choices(config: Any, choices: Mapping[str, Collection[Any]]) -> None:

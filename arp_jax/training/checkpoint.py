@@ -243,8 +243,8 @@ def load_run(
         bundle, _ = store.read_bundle(step)
         if expected_spec is not None:
             check_match(expected_spec, bundle.spec, f"what is asked for and run {run_dir}")
-        section = bundle.config["policy"]
-        policy = build_policy(section["name"], section, bundle.spec)
+        section, images = bundle.config["policy"], bundle.config.get("images")
+        policy = build_policy(section["name"], section, bundle.spec, images)
         shapes = jax.eval_shape(policy.init, jax.random.PRNGKey(0), example_batch(bundle.spec))
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from arp_jax.policies.base import Batch, Params, Policy
+from arp_jax.policies.preprocessed import network_of
 from arp_jax.training.flops import Operation, XlaCheck, compare, operations
 from arp_jax.training.optim import OptimConfig, make_optimizer, path_name
 from arp_jax.training.state import UpdateConfig, example_batch, init_state, make_update_fn
@@ -159,7 +160,7 @@ def module_roots(policy: Policy, params: Mapping[str, Any]) -> dict[str, list[st
     A module `self.encoder` has its parameters at "encoder"; one that is used with several sets
     of parameters has those that belong to no other module.
     """
-    modules = {n: m for n, m in vars(policy).items() if isinstance(m, nn.Module)}
+    modules = {n: m for n, m in vars(network_of(policy)).items() if isinstance(m, nn.Module)}
     free = [key for key in params if key not in modules and key != "statistics"]
     return {
         m.name or type(m).__name__: [name] if name in params else free

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from arp_jax.policies.preprocessed import ImagesConfig
 from arp_jax.training.data_config import DataConfig
 from arp_jax.training.metrics import MetricsConfig
 from arp_jax.training.optim import OptimConfig
@@ -66,6 +67,7 @@ class RunConfig:
     seed: int
     data: DataConfig
     policy: dict[str, Any]
+    images: dict[str, Any]
     optim: OptimConfig
     train: TrainConfig
     mesh: dict[str, int]
@@ -73,7 +75,7 @@ class RunConfig:
     report: str
 
     SECTIONS = (
-        *("seed", "data", "policy", "window", "horizon", "action_offset", "observations"),
+        *("seed", "data", "policy", "images", "window", "horizon", "action_offset", "observations"),
         *("optim", "train", "mesh", "metrics", "eval", "report"),
     )
 
@@ -89,6 +91,7 @@ class RunConfig:
         check_keys(config["mesh"], ("data", "fsdp"), "config.mesh")
         if not 0 <= config["seed"] < 2**31:
             raise ValueError(f"config.seed must be in 0 .. 2^31-1, found {config['seed']}")
+        ImagesConfig.from_section(config["images"])  # raises for what makes no sense
         _check_report(config)
         return cls(
             # Through JSON, so that a resumed run compares like with like (tuples are lists).
@@ -96,6 +99,7 @@ class RunConfig:
             seed=config["seed"],
             data=read_section(DataConfig, config["data"], "config.data"),
             policy=dict(config["policy"]),
+            images=dict(config["images"]),
             optim=read_section(OptimConfig, config["optim"], "config.optim"),
             train=read_section(TrainConfig, config["train"], "config.train"),
             mesh=dict(config["mesh"]),

@@ -176,11 +176,16 @@ def git_revision() -> str:
 
 
 def check_same_config(stored: Mapping[str, Any], config: Mapping[str, Any], run_dir: Path) -> None:
-    """Raises ValueError naming the first key that decides what is learned and has changed."""
+    """Raises ValueError naming the first key that decides what is learned and has changed.
+
+    A key that the run does not know yet, because it is newer than the run, may be there when it is
+    off (0, "", empty): then it changes nothing.
+    """
     # A key that one of them does not know yet has its default.
     old, new = (_data_defaults() | flatten(json.loads(json.dumps(c))) for c in (stored, config))
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith(RESUMABLE):
+        is_off = key not in old and not new[key]
+        if old.get(key) != new.get(key) and not is_off and not key.startswith(RESUMABLE):
             raise ValueError(
                 f"--resume: config.{key} is {new.get(key)!r}, {run_dir} was started with "
                 f"{old.get(key)!r}; use that value or a new --workdir"

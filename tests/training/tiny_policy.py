@@ -69,7 +69,9 @@ class TinyPolicy:
         return x.reshape(x.shape[0], self.spec.horizon, self.spec.action.size)
 
 
-def build_tiny(name: str, section: Mapping[str, Any], spec: PolicySpec) -> TinyPolicy:
+def build_tiny(
+    name: str, section: Mapping[str, Any], spec: PolicySpec, images: Mapping[str, Any] | None = None
+) -> TinyPolicy:
     """Takes the place of `build_policy` in the tests."""
     options = {key: value for key, value in section.items() if key != "name"}
     return TinyPolicy(read_section(TinyConfig, options, "config.policy"), spec)
