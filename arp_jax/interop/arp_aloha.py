@@ -19,9 +19,16 @@ from arp_jax.interop.arp import (
     parameter_rules,
     statistics_rules,
 )
-from arp_jax.interop.torch_encoder import linear_rules, post_norm_rules
+from arp_jax.interop.torch_encoder import detr_encoder_rules, linear_rules
 from arp_jax.interop.torch_resnet import trunk_rules
-from arp_jax.interop.torch_state import Layout, Report, Rule, convert, to_torch
+from arp_jax.interop.torch_state import (
+    Layout,
+    Report,
+    Rule,
+    convert,
+    pointwise_kernel,
+    to_torch,
+)
 from arp_jax.normalize import Affine, Normalizer
 from arp_jax.policies.arp_aloha import AlohaArpPolicy
 
@@ -31,8 +38,6 @@ STATE_STATISTICS = "normalize_inputs.buffer_observation_state"
 ACTION_STATISTICS = ("normalize_targets.buffer_action", "unnormalize_outputs.buffer_action")
 _NORMALIZERS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
-# 1 x 1 convolution weight (out, in, 1, 1) -> kernel (in, out).
-_pointwise = Layout(lambda x: x.squeeze((2, 3)).T, lambda x: x.T[:, :, None, None])
 # Channel statistics (3, 1, 1) -> (3,).
 _channels = Layout(lambda x: x.squeeze((1, 2)), lambda x: x[:, None, None])
 
@@ -108,9 +113,9 @@ def network_rules(policy: AlohaArpPolicy, prefix: str = MODEL_PREFIX) -> list[Ru
     config = policy.transformer.config
     rules = [
         *trunk_rules("backbone.", ("encoder", "trunk"), policy.encoder.depth, policy.encoder.norm),
-        *post_norm_rules("encoder.", ("encoder", "encoder"), policy.encoder.layers),
+        *detr_encoder_rules("encoder.", ("encoder", "encoder"), policy.encoder.layers),
         *linear_rules("encoder_robot_state_input_proj", ("encoder", "state_dense")),
-        *linear_rules("encoder_img_feat_input_proj", ("encoder", "cell_dense"), _pointwise),
+        *linear_rules("encoder_img_feat_input_proj", ("encoder", "cell_dense"), pointwise_kernel),
         Rule("encoder_robot_pos_embed.weight", ("encoder", "state_position")),
         *_moved(parameter_rules(config), HEAD_PREFIX, "transformer"),
         *_moved(statistics_rules(config), HEAD_PREFIX, "statistics"),

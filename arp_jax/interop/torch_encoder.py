@@ -1,6 +1,6 @@
 """PyTorch's `nn.TransformerEncoder` (post-norm): which tensor goes to which leaf of ours.
 
-Its attention keeps queries, keys and values in one `in_proj` tensor, as `PostNormEncoder` does, so
+Its attention keeps queries, keys and values in one `in_proj` tensor, as `DetrEncoder` does, so
 every tensor has exactly one leaf. DETR-like encoders use the same names.
 """
 
@@ -26,12 +26,12 @@ def norm_rules(torch_name: str, path: tuple[str, ...]) -> Iterator[Rule]:
     yield Rule(f"{torch_name}.bias", (*path, "bias"))
 
 
-def post_norm_rules(
+def detr_encoder_rules(
     prefix: str, path: tuple[str, ...], layers: int, final_norm: bool = True
 ) -> Iterator[Rule]:
     """One rule per tensor of an encoder named `prefix`layers.0.linear1.weight and so on.
 
-    `path` is where the `PostNormEncoder` lies in our tree.
+    `path` is where the `DetrEncoder` lies in our tree.
     """
     for i in range(layers):
         name, ours = f"{prefix}layers.{i}", (*path, f"blocks_{i}")

@@ -34,6 +34,8 @@ as_is = Layout(lambda x: x, lambda x: x)
 linear_kernel = Layout(lambda x: x.T, lambda x: x.T)
 # Conv weight (out, in, h, w) -> kernel (h, w, in, out); also right for depthwise layers.
 conv_kernel = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# 1 x 1 convolution weight (out, in, 1, 1) -> kernel (in, out) of a linear layer.
+pointwise_kernel = Layout(lambda x: x.squeeze((2, 3)).T, lambda x: x.T[:, :, None, None])
 # Learned map (1, C, h, w) -> (h, w, C).
 feature_map = Layout(
     lambda x: x.squeeze(0).transpose(1, 2, 0), lambda x: x.transpose(2, 0, 1)[None]

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 STAGE_BLOCKS: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-STAGE_WIDTHS = (64, 128, 256, 512)
+STEM_WIDTH = 64  # doubled in every stage behind the first
 
 FROZEN_NORM_EPSILON = 1e-5
 
@@ -105,25 +105,27 @@ class ResNet(nn.Module):
     """Residual trunk (He et al. 2016, table 1) without its pooling and classifier.
 
     ``__call__`` maps ``[N, height, width, 3]`` (already normalised) to
-    ``[N, ceil(height / 32), ceil(width / 32), 512]`` in ``dtype``. ``norm`` is one of ``NORMS``.
+    ``[N, ceil(height / 32), ceil(width / 32), 8 * width]`` in ``dtype``. ``norm`` is one of
+    ``NORMS``; a ``width`` below 64 makes a trunk for small experiments.
     """
 
     depth: int = 18
     norm: str = "group"
     dtype: Any = jnp.float32
+    width: int = STEM_WIDTH
 
     def setup(self) -> None:
         if self.depth not in STAGE_BLOCKS:
             raise ValueError(f"resnet depth {self.depth}: choose one of {sorted(STAGE_BLOCKS)}")
         if self.norm not in NORMS:
             raise ValueError(f"resnet norm {self.norm!r}: choose one of {sorted(NORMS)}")
-        self.stem_conv = _conv(STAGE_WIDTHS[0], 7, 2, self.dtype)
-        self.stem_norm = NORMS[self.norm](STAGE_WIDTHS[0], self.dtype)
+        self.stem_conv = _conv(self.width, 7, 2, self.dtype)
+        self.stem_norm = NORMS[self.norm](self.width, self.dtype)
         self.stages = [
             [
                 # Only a stage's first block changes resolution; stage 0 changes nothing at all.
                 BasicBlock(
-                    features=width,
+                    features=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     project=stage > 0 and block == 0,
                     norm=self.norm,
@@ -131,9 +133,7 @@ class ResNet(nn.Module):
                 )
                 for block in range(blocks)
             ]
-            for stage, (width, blocks) in enumerate(
-                zip(STAGE_WIDTHS, STAGE_BLOCKS[self.depth], strict=True)
-            )
+            for stage, blocks in enumerate(STAGE_BLOCKS[self.depth])
         ]
 
     def __call__(self, images: Array) -> Array:
@@ -142,4 +142,4 @@ class ResNet(nn.Module):
         for stage in self.stages:
             for block in stage:
                 x = block(x)
-        return x  # [N, h, w, 512]
+        return x  # [N, h, w, 8 * width]

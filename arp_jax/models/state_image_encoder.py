@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arp_jax.models.post_norm_encoder import PostNormEncoder, sine_positions_2d
+from arp_jax.models.detr_encoder import DetrEncoder, sine_positions_2d
 from arp_jax.models.resnet import ResNet
 
 # Starting values of the framework the encoder was published in.
@@ -42,7 +42,7 @@ class StateImageEncoder(nn.Module):
         self.cell_dense = nn.Dense(self.embed_dim, kernel_init=_dense_init, dtype=self.dtype)
         self.state_dense = nn.Dense(self.embed_dim, kernel_init=_dense_init)
         self.state_position = self.param("state_position", _table_init, (1, self.embed_dim))
-        self.encoder = PostNormEncoder(
+        self.encoder = DetrEncoder(
             layers=self.layers,
             embed_dim=self.embed_dim,
             heads=self.heads,

@@ -9,7 +9,7 @@ import re
 import jax.numpy as jnp
 import numpy as np
 
-from arp_jax.models.post_norm_encoder import sine_positions_2d
+from arp_jax.models.detr_encoder import sine_positions_2d
 from arp_jax.policies.guide_labels import guide_points_from_tracks
 from arp_jax.policies.plan_labels import (
     chunk_blocks,

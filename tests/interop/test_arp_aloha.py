@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from arp_jax.interop.arp_aloha import aloha_to_torch, convert_aloha, normalizer_from_state
-from arp_jax.interop.torch_encoder import post_norm_rules
+from arp_jax.interop.torch_encoder import detr_encoder_rules
 from arp_jax.interop.torch_resnet import convert_trunk, trunk_rules
 from arp_jax.interop.torch_state import convert, to_torch
-from arp_jax.models.post_norm_encoder import PostNormEncoder
+from arp_jax.models.detr_encoder import DetrEncoder
 from arp_jax.models.resnet import ResNet
 from arp_jax.normalize import Affine
 from arp_jax.policies.arp_aloha import AlohaArpPolicy
@@ -123,10 +123,10 @@ def test_torchvision_trunk_without_its_classifier() -> None:
     assert jax.tree.all(jax.tree.map(np.array_equal, found, trunk))
 
 
-def test_post_norm_encoder_equals_pytorchs() -> None:
+def test_detr_encoder_equals_pytorchs() -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch's encoder")
     width, heads, hidden, layers = 16, 4, 24, 2
-    encoder = PostNormEncoder(layers=layers, embed_dim=width, heads=heads, hidden=hidden)
+    encoder = DetrEncoder(layers=layers, embed_dim=width, heads=heads, hidden=hidden)
     tokens = RNG.normal(size=(2, 7, width)).astype(np.float32)
     template = jax.eval_shape(encoder.init, jax.random.key(0), tokens)["params"]
     layer = torch.nn.TransformerEncoderLayer(width, heads, hidden, batch_first=True)
@@ -135,7 +135,7 @@ def test_post_norm_encoder_equals_pytorchs() -> None:
         for tensor in theirs.parameters():
             tensor.copy_(torch.from_numpy(RNG.normal(size=tuple(tensor.shape)) / 3))
     state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
-    params, report = convert(state, post_norm_rules("", (), layers), template)
+    params, report = convert(state, detr_encoder_rules("", (), layers), template)
     report.raise_if_incomplete("torch encoder")
 
     @jax.jit

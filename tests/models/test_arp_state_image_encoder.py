@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arp_jax.models.post_norm_encoder import PostNormEncoder, sine_positions_2d
+from arp_jax.models.detr_encoder import DetrEncoder, sine_positions_2d
 from arp_jax.models.resnet import FrozenBatchNorm, ResNet
 from arp_jax.models.state_image_encoder import StateImageEncoder, cells
 
@@ -78,7 +78,7 @@ def test_sine_positions_by_their_definition() -> None:
 
 
 def test_encoder_dropout_only_in_training() -> None:
-    encoder = PostNormEncoder(layers=2, embed_dim=8, heads=2, hidden=12, dropout=0.5)
+    encoder = DetrEncoder(layers=2, embed_dim=8, heads=2, hidden=12, dropout=0.5)
     tokens = RNG.normal(size=(2, 5, 8)).astype(np.float32)
     params = random_like(jax.eval_shape(encoder.init, jax.random.key(0), tokens))
     calm = encoder.apply(params, tokens)
@@ -88,7 +88,7 @@ def test_encoder_dropout_only_in_training() -> None:
 
 
 def test_encoder_positions_decide_who_looks_where_but_are_not_content() -> None:
-    encoder = PostNormEncoder(layers=1, embed_dim=8, heads=2, hidden=12, final_norm=False)
+    encoder = DetrEncoder(layers=1, embed_dim=8, heads=2, hidden=12, final_norm=False)
     tokens = RNG.normal(size=(2, 5, 8)).astype(np.float32)
     positions = RNG.normal(size=(5, 8)).astype(np.float32)
     params = random_like(jax.eval_shape(encoder.init, jax.random.key(0), tokens), scale=1.0)

@@ -1,9 +1,10 @@
 """The transformer encoder of DETR and ACT: tokens in, tokens that have seen each other out.
 
-Post-norm layers (add, then normalise) with an optional last norm, and the fixed 2-D sine positions
-that go with image tokens. Positions are either added once to the input by the caller (ARP on ALOHA)
-or given to every layer's queries and keys (DETR, ACT). Which tokens there are, and what they are
-made of, is the observation encoder's business.
+Post-norm layers (add, then normalise; or the other way round) with an optional last norm, and the
+fixed sine positions that go with the tokens. Positions are either added once to the input by the
+caller (ARP on ALOHA) or given to every layer's queries and keys (DETR, ACT). Which tokens there
+are, and what they are made of, is the observation encoder's business; the decoder is
+`detr_decoder.py`.
 """
 
 from typing import Any
@@ -48,6 +49,16 @@ def sine_positions_2d(
     return np.concatenate(both, axis=-1).astype(np.float32)
 
 
+def sine_positions_1d(count: int, embed_dim: int, period: float = 10000.0) -> np.ndarray:
+    """Fixed positions of a sequence, float32 [count, embed_dim]: sine on even, cosine on odd dims.
+
+    Vaswani et al. 2017, section 3.5; positions count from 0.
+    """
+    dims = np.arange(embed_dim)
+    phase = np.arange(count)[:, None] / period ** (2.0 * (dims // 2) / embed_dim)
+    return np.where(dims % 2 == 0, np.sin(phase), np.cos(phase)).astype(np.float32)
+
+
 class FusedProjection(nn.Module):
     """Queries, keys and values of one set of rows: a single kernel [C, 3 C], as published."""
 
@@ -70,14 +81,18 @@ class FusedProjection(nn.Module):
         return jnp.concatenate([placed @ kernel[:, :split], rows @ kernel[:, split:]], -1) + bias
 
 
-class PostNormLayer(nn.Module):
-    """Self-attention, then a two-layer ReLU MLP; each is added to its input and normalised."""
+class DetrEncoderLayer(nn.Module):
+    """Self-attention, then a two-layer ReLU MLP; each is added to its input.
+
+    Results are normalised (post-norm, as published) or, with `pre_norm`, their inputs are.
+    """
 
     embed_dim: int
     heads: int
     hidden: int
     dropout: float
     dtype: jnp.dtype = jnp.float32
+    pre_norm: bool = False
 
     def setup(self) -> None:
         self.qkv = FusedProjection(self.embed_dim, self.dtype)
@@ -88,16 +103,34 @@ class PostNormLayer(nn.Module):
         self.norm_mlp = nn.LayerNorm(NORM_EPSILON, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
 
-    def __call__(self, rows: jax.Array, positions: jax.Array | None, train: bool) -> jax.Array:
+    def _attend(
+        self, rows: jax.Array, positions: jax.Array | None, seen: jax.Array | None, train: bool
+    ) -> jax.Array:
         query, key, value = split_heads(self.qkv(rows, positions), 3, self.heads)
-        attended = self.out(attend(query, key, value, None, self.drop, train))
-        rows = self.norm_attention(rows + self.drop(attended, deterministic=not train))
+        attended = self.out(attend(query, key, value, seen, self.drop, train))
+        return self.drop(attended, deterministic=not train)
+
+    def _mlp(self, rows: jax.Array, train: bool) -> jax.Array:
         hidden = self.drop(nn.relu(self.fc1(rows)), deterministic=not train)
-        return self.norm_mlp(rows + self.drop(self.fc2(hidden), deterministic=not train))
+        return self.drop(self.fc2(hidden), deterministic=not train)
+
+    def __call__(
+        self,
+        rows: jax.Array,
+        positions: jax.Array | None,
+        train: bool,
+        seen: jax.Array | None = None,
+    ) -> jax.Array:
+        """rows [B, T, C], seen [B, 1, 1, T] or None -> [B, T, C]."""
+        if self.pre_norm:
+            rows = rows + self._attend(self.norm_attention(rows), positions, seen, train)
+            return rows + self._mlp(self.norm_mlp(rows), train)
+        rows = self.norm_attention(rows + self._attend(rows, positions, seen, train))
+        return self.norm_mlp(rows + self._mlp(rows, train))
 
 
-class PostNormEncoder(nn.Module):
-    """``layers`` post-norm layers and, with ``final_norm``, one more LayerNorm.
+class DetrEncoder(nn.Module):
+    """``layers`` layers and, with ``final_norm``, one more LayerNorm.
 
     ``dropout`` applies to attention weights, to both results before they are added, and between the
     two layers of the MLP.
@@ -110,17 +143,24 @@ class PostNormEncoder(nn.Module):
     dropout: float = 0.1
     final_norm: bool = True
     dtype: Any = jnp.float32
+    pre_norm: bool = False
 
     def setup(self) -> None:
         self.blocks = [
-            PostNormLayer(self.embed_dim, self.heads, self.hidden, self.dropout, self.dtype)
+            DetrEncoderLayer(
+                self.embed_dim, self.heads, self.hidden, self.dropout, self.dtype, self.pre_norm
+            )
             for _ in range(self.layers)
         ]
         if self.final_norm:
             self.norm_out = nn.LayerNorm(NORM_EPSILON, dtype=self.dtype)
 
     def __call__(
-        self, tokens: jax.Array, positions: jax.Array | None = None, train: bool = False
+        self,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        train: bool = False,
+        is_pad: jax.Array | None = None,
     ) -> jax.Array:
         """tokens [B, T, C] -> [B, T, C] in ``dtype``.
 
@@ -129,8 +169,10 @@ class PostNormEncoder(nn.Module):
             positions: [T, C] or [B, T, C], added to the queries and keys of every layer; None when
                 the caller has put positions into ``tokens``.
             train: dropout on; needs ``rngs={"dropout": key}``.
+            is_pad: bool [B, T], tokens that nobody may look at.
         """
+        seen = None if is_pad is None else ~is_pad[:, None, None]  # [B, 1, 1, T]
         rows = tokens.astype(self.dtype)
         for block in self.blocks:
-            rows = block(rows, positions, train)
+            rows = block(rows, positions, train, seen)
         return self.norm_out(rows) if self.final_norm else rows
