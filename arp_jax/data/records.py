@@ -7,6 +7,7 @@ read, each distinct step of a request once, by all cores. Nothing is cached beyo
 into memory at once. What the groups of a store are is in `store.py`.
 """
 
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _BLOCK_BYTES = 16 << 20
 # Pictures decoded by one task of a thread: enough to hide its overhead, few enough to share out.
 _PICTURES_A_TASK = 8
+# Records read in one call: cheaper than one by one, and decoding begins after the first few.
+_READ_AT_ONCE = 64
 
 
 class RecordFiles:
@@ -73,6 +76,35 @@ class RecordFiles:
             self._readers.clear()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """A request for steps, sorted, each of them once.
+
+    Attributes:
+        steps: distinct step indices, ascending.
+        places: for each of them a row of the result, the first that asks for it.
+        copies: (rows that ask for a step again, rows of the result that have it).
+    """
+
+    steps: np.ndarray
+    places: np.ndarray
+    copies: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, indices: np.ndarray) -> "_Wanted":
+        """Of step indices of any shape."""
+        steps, places, inverse = np.unique(indices, return_index=True, return_inverse=True)
+        source = places[inverse.reshape(-1)]
+        again = np.flatnonzero(source != np.arange(indices.size))
+        return cls(steps, places, (again, source[again]))
+
+    def repeat(self, rows: np.ndarray) -> None:
+        """Fills the rows whose step stands in another row of the result."""
+        again, source = self.copies
+        for block in _blocks(len(again), max(rows[:1].nbytes, 1)):
+            rows[again[block]] = rows[source[block]]
+
+
 class FixedRecords:
     """Records of one structured dtype: vectors, and pictures as raw pixels."""
 
@@ -113,10 +145,18 @@ class FixedRecords:
         """Features `names` at absolute step indices of any shape [...] -> [..., *shape]."""
         if self._columns is not None:
             return {name: self._columns[name].take(indices, axis=0) for name in names}
-        unique, inverse = np.unique(indices, return_inverse=True)
-        rows = self._read(unique)
-        inverse = inverse.reshape(indices.shape)
-        return {name: rows[name][inverse] for name in names}
+        wanted = _Wanted.of(indices)
+        columns = {
+            name: np.empty((indices.size, *self._dtype[name].shape), self._dtype[name].base)
+            for name in names
+        }
+        for part in _blocks(len(wanted.steps), self._dtype.itemsize):
+            rows = self._read(wanted.steps[part])
+            for name, column in columns.items():
+                column[wanted.places[part]] = rows[name]
+        for column in columns.values():
+            wanted.repeat(column)
+        return {n: c.reshape(*indices.shape, *c.shape[1:]) for n, c in columns.items()}
 
     def _read(self, steps: np.ndarray) -> np.ndarray:
         return np.frombuffer(b"".join(self._files.read(steps)), self._dtype)
@@ -160,19 +200,22 @@ class EncodedRecords:
     def take(self, indices: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Pixels uint8 [..., H, W, 3] at absolute step indices of any shape [...]."""
         (name,) = names
-        unique, first, inverse = np.unique(indices, return_index=True, return_inverse=True)
+        wanted = _Wanted.of(indices)
         rows = np.empty((indices.size, *self._shape), np.uint8)
         tasks: list[Future[None]] = []
-        for start in range(0, len(unique), _PICTURES_A_TASK):
-            part = slice(start, start + _PICTURES_A_TASK)
-            encoded = self.encoded(unique[part])
-            tasks.append(
-                self._decoders().submit(self._decode, unique[part], encoded, rows, first[part])
-            )
+        for start in range(0, len(wanted.steps), _READ_AT_ONCE):
+            encoded = self.encoded(wanted.steps[start : start + _READ_AT_ONCE])
+            for k in range(0, len(encoded), _PICTURES_A_TASK):
+                part = slice(start + k, start + k + _PICTURES_A_TASK)
+                pictures = encoded[k : k + _PICTURES_A_TASK]
+                places = wanted.places[part]
+                tasks.append(
+                    self._decoders().submit(
+                        self._decode, wanted.steps[part], pictures, rows, places
+                    )
+                )
         _finish(tasks)
-        for row, source in enumerate(first[inverse.reshape(-1)].tolist()):
-            if row != source:
-                rows[row] = rows[source]
+        wanted.repeat(rows)
         return {name: rows.reshape(*indices.shape, *self._shape)}
 
     def encoded(self, steps: np.ndarray) -> Sequence[bytes | memoryview]:
@@ -187,11 +230,11 @@ class EncodedRecords:
         steps: np.ndarray,
         encoded: Sequence[bytes | memoryview],
         rows: np.ndarray,
-        where: np.ndarray,
+        places: np.ndarray,
     ) -> None:
-        for step, data, row in zip(steps.tolist(), encoded, where.tolist(), strict=True):
+        for step, data, place in zip(steps.tolist(), encoded, places.tolist(), strict=True):
             try:
-                decode_image(data, rows[row])
+                decode_image(data, rows[place])
             except ValueError as error:
                 shard = self._files.shard_of(step)
                 raise ValueError(

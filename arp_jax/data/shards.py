@@ -26,9 +26,10 @@ from arp_jax.data.store import ENCODED, VECTORS, checksum
 
 PARTIAL = ".partial"
 RAW = "raw"
-# Vectors are read in one sweep, so grouping compresses better; images one by one, at random.
+# Vectors are read in one sweep, so grouping compresses better; pictures one by one, at random.
+# Encoded ones do not shrink, and raw ones are stored raw for the sake of speed.
 _VECTOR_OPTIONS = "group_size:64"
-_PICTURE_OPTIONS = {RAW: "group_size:1", ENCODED: "group_size:1,uncompressed"}
+_PICTURE_OPTIONS = "group_size:1,uncompressed"
 
 Layout = dict[str, dict[str, Any]]
 
@@ -242,14 +243,11 @@ class ShardWriter:
         }
         self._bytes = dict.fromkeys((VECTORS, *self._cameras), 0)
         self._writers = {
-            group: ArrayRecordWriter(str(self._partial(group)), self._options(group))
+            group: ArrayRecordWriter(
+                str(self._partial(group)), _VECTOR_OPTIONS if group == VECTORS else _PICTURE_OPTIONS
+            )
             for group in self._bytes
         }
-
-    def _options(self, group: str) -> str:
-        if group == VECTORS:
-            return _VECTOR_OPTIONS
-        return _PICTURE_OPTIONS[self._job.layout[self._cameras[group]]["encoding"]]
 
     def _path(self, group: str) -> Path:
         return self._job.out / record_file(group, self._job.index)
