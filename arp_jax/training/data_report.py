@@ -39,7 +39,8 @@ def describe(inputs: Inputs, config: Mapping[str, Any]) -> str:
     if inputs.shares:
         lines[0] = (
             f"data: {len(inputs.shares)} datasets, {inputs.train.num_windows} examples "
-            f"({held_out} episodes of {inputs.shares[0].name} held out)"
+            f"({held_out} episodes of {inputs.shares[0].name} held out), "
+            f"statistics of {', '.join(inputs.stats_of) or 'all'}"
         )
         buffer = io.StringIO()
         table = mixture_table(inputs.shares, train["steps"], train["batch_size"])

@@ -38,6 +38,7 @@ class Inputs:
         instructions: what "language" in a batch points into.
         content_hash: identifies the data.
         shares: the members of a mixture; empty without one.
+        stats_of: names of the members whose statistics `stats` are; empty where it is all of them.
     """
 
     pack: Pack
@@ -51,6 +52,7 @@ class Inputs:
     instructions: tuple[str, ...]
     content_hash: str
     shares: tuple[MemberShare, ...] = ()
+    stats_of: tuple[str, ...] = ()
 
 
 def open_inputs(
@@ -101,6 +103,7 @@ def open_inputs(
         instructions=members.instructions,
         content_hash=content_hash(members, shares),
         shares=tuple(shares),
+        stats_of=members.mix.stats if members.mix is not None else (),
     )
 
 

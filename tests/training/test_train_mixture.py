@@ -55,6 +55,7 @@ def test_four_steps_are_two_plus_two(data_dir: Path, tmp_path: Path, capsys: Any
     # The table of what will be seen: 32 examples, three quarters of the first.
     out = capsys.readouterr().out
     assert "2 datasets" in out
+    assert "held out), statistics of all\n" in out
     (row,) = (line.split() for line in out.splitlines() if line.strip().startswith("second"))
     assert row[:2] == ["second", "1"]
     assert row[4:6] == ["25.00%", "8"]
