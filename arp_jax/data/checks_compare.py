@@ -23,7 +23,7 @@ LEAST_EPISODES = 5
 # Lengths: so many robust deviations of the logarithm, and at least this factor.
 LENGTH_DEVIATIONS, LENGTH_FACTOR = 8.0, 3.0
 # Jumps: times the usual one (human Push-T: 4, contacts of ALOHA: 7), and share of the usual range.
-JUMP_FACTOR, JUMP_SHARE = 12.0, 0.3
+JUMP_FACTOR, JUMP_SHARE = 9.0, 0.3
 # First action: times the usual distance from the state, and share of the limits.
 START_FACTOR, START_SHARE = 4.0, 0.15
 # Outliers of values: times the width in which the episodes' extremes lie.

@@ -22,7 +22,7 @@ from arp_jax.data.checks_values import bridged, check_finite
 from arp_jax.data.processes import run_jobs
 from arp_jax.data.rlds import Episode
 from arp_jax.data.source import Source
-from arp_jax.data.standardize import standardize
+from arp_jax.data.standardize import raw_fields, standardize
 
 # Episodes in one piece of work: a progress bar that moves, and little lost time between pieces.
 PIECE = 16
@@ -120,16 +120,19 @@ def readable(source: Source, piece: Piece) -> Iterator[tuple[int, Episode | str]
 
 
 def _select(source: Source) -> list[str]:
-    """Raw fields that the checks look at: of a foreign set all, as its transform may need them."""
+    """Raw fields that the checks look at: those of the specs, flags, time stamps and texts."""
     features = source.dataset.features
     if source.card is not None:
-        return [f.name for f in features.values() if f.kind != "unsupported"]
-    spec = {ACTION, *(OBSERVATION + n for n in source.specs.observation.names)}
+        names = {camera.name for camera in source.specs.observation.cameras}
+        wanted = set(raw_fields(source.card, names))
+    else:
+        wanted = {ACTION, *(OBSERVATION + n for n in source.specs.observation.names)}
+    wanted |= set(_FLAGS)
     return [
         f.name
         for f in features.values()
         if f.kind != "unsupported"
-        and (f.name in spec or f.name in _FLAGS or (f.per_step and _is_extra(f.path[-1], f.kind)))
+        and (f.name in wanted or (f.per_step and _is_extra(f.path[-1], f.kind)))
     ]
 
 
