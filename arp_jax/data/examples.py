@@ -37,6 +37,7 @@ class Examples:
         stride: int = 1,
         task: TaskConfig | None = None,
         instructions: Sequence[str] | None = None,
+        embedding: bool = True,
     ) -> None:
         """Checks that pack, spec and normaliser belong together.
 
@@ -48,7 +49,7 @@ class Examples:
             episodes: ids of the episodes to use; None uses all.
             pad_after, stride: see `window_table`.
             task: what batches say about the task; None is nothing.
-            instructions: see `TaskReader`.
+            instructions, embedding: see `TaskReader`.
 
         Raises:
             ValueError: an argument is out of range or the normaliser does not fit.
@@ -70,9 +71,8 @@ class Examples:
             stride,
         )
         self._order = EpochOrder(seed, len(self._table))
-        self._task = TaskReader(
-            pack, task or TaskConfig(), self._names, self._normalizer, seed, instructions
-        )
+        asked = (task or TaskConfig(), self._names, self._normalizer, seed)
+        self._task = TaskReader(pack, *asked, instructions, embedding)
 
     def __len__(self) -> int:
         """Examples in an epoch, N."""

@@ -107,7 +107,7 @@ class Loader(BatchStream):
         Args:
             pack, policy_spec, normalizer, seed: see `Examples`.
             batch_size, position, host: see `BatchStream`.
-            **options: episodes, pad_after, stride, task, instructions of `Examples`.
+            **options: episodes, pad_after, stride, task, ... of `Examples`.
 
         Raises:
             ValueError: an argument is out of range or the normaliser does not fit.

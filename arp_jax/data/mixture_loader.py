@@ -65,11 +65,14 @@ class MixtureLoader(BatchStream):
 
 
 def _scatter(part: dict[str, Any], rows: np.ndarray, size: int, whole: dict[str, Any]) -> None:
-    """Writes arrays [len(rows), ...] into rows of arrays [size, ...], made where absent."""
+    """Writes arrays [len(rows), ...] into rows of arrays [size, ...], made by the first part."""
+    fresh = not whole
+    if not fresh and whole.keys() != part.keys():
+        raise ValueError(f"members of a mixture give {sorted(whole)} and {sorted(part)}")
     for name, value in part.items():
         if isinstance(value, dict):
             _scatter(value, rows, size, whole.setdefault(name, {}))
-        else:
-            if name not in whole:
-                whole[name] = np.empty((size, *value.shape[1:]), value.dtype)
-            whole[name][rows] = value
+            continue
+        if fresh:
+            whole[name] = np.empty((size, *value.shape[1:]), value.dtype)
+        whole[name][rows] = value

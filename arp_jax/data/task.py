@@ -54,6 +54,7 @@ class TaskReader:
         normalizer: Mapping[str, Affine],
         seed: int,
         instructions: Sequence[str] | None = None,
+        embedding: bool = True,
     ) -> None:
         """Prepares the draws.
 
@@ -64,19 +65,21 @@ class TaskReader:
             normalizer: maps of the vectors among them.
             seed: of the draws.
             instructions: the list that indices point into; None is the pack's own.
+            embedding: give the instruction's vector, where the pack stores it.
 
         Raises:
-            ValueError: language is asked for and the pack has none.
+            ValueError: language is asked for and there is none.
         """
         self._pack, self._config, self._seed = pack, config, seed
         self._observations, self._normalizer = tuple(observations), normalizer
+        self._embedding = embedding and EMBEDDING in pack.shapes
         self._language: EpisodeInstructions | None = None
         if config.language:
-            if not pack.instructions:
+            listed = pack.instructions if instructions is None else instructions
+            if not listed:
                 raise ValueError(
                     f"{pack.directory}: no episode has an instruction; set data.language to False"
                 )
-            listed = pack.instructions if instructions is None else instructions
             position = {text: index for index, text in enumerate(listed)}
             own = [position[text] for text in pack.instructions]
             self._language = EpisodeInstructions(
@@ -98,7 +101,7 @@ class TaskReader:
             episodes = table.episode[ids]
             chosen = self._language.choose(episodes, self._seed, epochs, ids, dropout)
             task["language"] = chosen
-            if EMBEDDING in self._pack.shapes:
+            if self._embedding:
                 stored = self._pack.read_steps(table.current_steps(ids), [EMBEDDING])[EMBEDDING]
                 stored[chosen == NONE] = 0
                 task[EMBEDDING] = stored

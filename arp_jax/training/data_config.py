@@ -33,7 +33,7 @@ class DataConfig:
         pad_after: actions of a chunk that may lie behind the episode's end; -1 means all but one.
         stride: every stride-th step of an episode starts an example.
         goal: goals in the batch: "uniform", "hindsight" or "" for none.
-        language: instructions in the batch.
+        language: instructions in the batch; their vectors too, where every member stores them.
         language_dropout: share of the examples that go without.
         validation_fraction: share of episodes held out (of a mixture's target, as the others are
             all for training); -1 is what the mix has published.

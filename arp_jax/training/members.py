@@ -24,6 +24,7 @@ from arp_jax.data.mixture_loader import MixtureLoader
 from arp_jax.data.mixtures import MemberShare, check_agreement, member_shares
 from arp_jax.data.stats_cache import merged_pack_stats
 from arp_jax.data.store import Pack
+from arp_jax.data.task import EMBEDDING
 from arp_jax.normalize import Normalizer, Stats
 from arp_jax.specs import PolicySpec
 from arp_jax.training.data_config import BUILT_IN, DataConfig
@@ -119,6 +120,8 @@ class Loaders:
             "stride": data.stride,
             "task": data.task,
             "instructions": members.instructions,
+            # A batch has the vectors of all of its examples or of none.
+            "embedding": len({pack.shapes.get(EMBEDDING) for pack in members.packs}) == 1,
         }
         self._host = (jax.process_index(), jax.process_count())
 

@@ -13,6 +13,7 @@ from arp_jax.training import progress as progress_module
 from arp_jax.training.optim import OptimConfig
 from arp_jax.training.packs import build_normalizer
 from arp_jax.training.progress import Progress, format_seconds
+from arp_jax.training.run_dir import check_same_config
 from arp_jax.training.sections import read_section
 from tests.training.tiny_policy import TinyConfig, tiny_spec
 
@@ -84,3 +85,12 @@ def test_compile_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert compile_cache.enable() == folder
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_run_from_before_a_key_existed_is_continued() -> None:
+    old = {"seed": 1, "data": {"source": "somewhere", "split": "train"}}
+    new = {"seed": 1, "data": {"source": "elsewhere", "split": "train", "stride": 1}}
+    check_same_config(old, new, Path("run"))
+    new["data"] = {**old["data"], "stride": 2}  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match=r"config\.data\.stride is 2, run was started with 1"):
+        check_same_config(old, new, Path("run"))

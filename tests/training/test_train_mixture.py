@@ -17,6 +17,7 @@ from arp_jax.training import data_report
 from arp_jax.training.data_config import DataConfig
 from arp_jax.training.inputs import Inputs, open_inputs
 from arp_jax.training.sections import read_section
+from tests.data.rlds_folder import synthetic_episodes, write_folder
 from tests.training.tiny_run import assert_same_run, make_config, rows, run, tiny_setting
 
 __all__ = ["tiny_setting"]  # a fixture of every test here
@@ -196,6 +197,23 @@ def test_public_layouts_with_goals_and_language(tmp_path: Path) -> None:
     dropped = np.concatenate([found.train.batch_at(i)["task"]["language"] for i in range(40)])
     assert 0.1 < (dropped == -1).mean() < 0.45
     assert load_card("bridge").specs.action.unit in str(found.spec.action)
+
+
+def test_members_without_language_join_those_with(data_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for index, told in enumerate((None, ["push", "lift"])):
+        episodes = synthetic_episodes([6, 4], seed=index)
+        source = write_folder(tmp_path / f"toy{index}", episodes, instructions=told)
+        pack_dataset(source, folder / f"toy{index}", progress=False).close()
+    config = make_config(folder, data__mixture="toy0=1,toy1=1", data__language=True)
+    config |= {"observations": ("agent_pos",)}
+    found = inputs_of(config, tmp_path)
+    assert found.instructions == ("push", "lift")
+    batch = found.train.batch_at(0)
+    owners = found.train.sources(found.train.stream_at(0))[0]  # type: ignore[attr-defined]
+    assert ((batch["task"]["language"] == -1) == (owners == 0)).all()
+    with pytest.raises(ValueError, match="no episode has an instruction"):
+        inputs_of({**config, "data": {**config["data"], "mixture": "toy0=1"}}, tmp_path)
 
 
 def test_what_is_odd_is_said_before_training(data_dir: Path, tmp_path: Path) -> None:
