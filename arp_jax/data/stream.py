@@ -15,15 +15,15 @@ on the disk prefer it: it is exactly resumable and shuffles everything; here
   some not at all: as many as the buffer held, one cycle of shards, and the error of the estimate.
   Resuming twice at the same position gives the same stream twice.
 
-Goals and indices of instructions need a pack; a vector of the instruction that is among the
-observations is streamed like the others.
+What a batch says about the task is as in `task.py`, but for the index of the instruction: the list
+of all instructions of a streamed dataset is not known, so the instruction comes as its vector
+(`language_embedding`, all zeros for none) and needs a dataset that stores one.
 """
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,133 +33,14 @@ from arp_jax.data.images import decode_image, resize_image
 from arp_jax.data.mixes import Mix
 from arp_jax.data.mixtures import check_agreement
 from arp_jax.data.order import BlockOrder, block_counts
-from arp_jax.data.rlds import Episode
-from arp_jax.data.source import Source
-from arp_jax.data.stats import check_finite
-from arp_jax.data.stream_records import EpisodeRecords, Record
-from arp_jax.data.window_buffer import Window, WindowBuffer
-from arp_jax.data.windows import WindowTable, window_table
+from arp_jax.data.stream_member import MemberStream, StreamConfig, StreamMember, windows_of
+from arp_jax.data.task import EMBEDDING
+from arp_jax.data.window_buffer import Shown, Window
 from arp_jax.normalize import Affine, normalize, normalize_observation
 from arp_jax.specs import CameraSpec, ObservationSpec, PolicySpec, SpecMismatch
 
-# Episodes whose windows are counted to estimate how many were read before an interruption.
-_PROBED_EPISODES = 32
+# Threads that decode pictures.
 _THREADS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamMember:
-    """One dataset of the stream.
-
-    Attributes:
-        source: opened, local or remote (`open_source(open_remote(URL))`).
-        share: of the examples, relative to the other members' shares.
-        split: name, or a part of it ("train[:95%]").
-    """
-
-    source: Source
-    share: float = 1.0
-    split: str = "train"
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamConfig:
-    """How a stream is read.
-
-    Attributes:
-        buffer_mb: memory for waiting episodes of all members together, in MiB, divided by shares;
-            exceeded by at most one episode a member.
-        cycle: shards of a member read alternately.
-        reader: see `stream_records.READERS`.
-        pad_after, stride: see `windows.window_table`.
-        differences: what members may differ in from the policy's spec, of `mixes.DIFFERENCES`.
-            Pictures of other sizes are resized.
-    """
-
-    buffer_mb: float = 1024
-    cycle: int = 8
-    reader: str = "tensorflow"
-    pad_after: int | None = None
-    stride: int = 1
-    differences: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.buffer_mb <= 0 or self.cycle < 1:
-            raise ValueError(
-                f"buffer_mb must be positive and cycle >= 1, found {self.buffer_mb}, {self.cycle}"
-            )
-
-
-class MemberStream:
-    """Windows of one member in shuffled order, endlessly; memory is bounded by `budget` bytes."""
-
-    def __init__(
-        self,
-        member: StreamMember,
-        spec: PolicySpec,
-        config: StreamConfig,
-        budget: float,
-        seed: int,
-        host: tuple[int, int],
-    ) -> None:
-        self._member, self._spec, self._config = member, spec, config
-        self._budget, self._seed = budget, seed
-        self._records = EpisodeRecords(
-            member.source.dataset, member.split, seed, host, config.cycle, config.reader
-        )
-        self._parse = member.source.record_parser(spec.observation.names)
-        self.skip(0)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that wait in the buffer."""
-        return self._buffer.nbytes
-
-    def skip(self, examples: float) -> None:
-        """Starts anew about `examples` windows behind the beginning of the stream."""
-        records = round(examples / self._mean_windows()) if examples else 0
-        self._buffer = WindowBuffer((self._seed, records))
-        self._coming = self._records.endless(records)
-
-    def draw(self) -> Window:
-        """The next window.
-
-        Raises:
-            ValueError: an episode cannot be read (names file and record), or a whole pass has no
-                episode long enough.
-        """
-        without = 0
-        while self._buffer.nbytes < self._budget and self._buffer.episodes < self._records.per_pass:
-            episode, table = self._read(next(self._coming))
-            if table is not None:
-                self._buffer.add(episode, table)
-                without = 0
-                continue
-            without += 1
-            if without > self._records.per_pass and not len(self._buffer):
-                raise ValueError(
-                    f"{self._member.source.path}: no episode of {self._member.split!r} has room "
-                    f"for horizon {self._spec.horizon} with pad_after {self._config.pad_after}"
-                )
-        return self._buffer.draw()
-
-    def _mean_windows(self) -> float:
-        count = min(_PROBED_EPISODES, self._records.per_pass)
-        first = itertools.islice(self._records.endless(), count)
-        tables = [self._read(record)[1] for record in first]
-        return max(sum(len(table) for table in tables if table is not None) / count, 1 / count)
-
-    def _read(self, record: Record) -> tuple[Episode, WindowTable | None]:
-        """The canonical episode and its windows; None where it is too short for any."""
-        try:
-            episode = self._parse(record.content)
-            for name in ("action", *(f.name for f in self._spec.observation.features)):
-                rows = episode["action"] if name == "action" else episode["observation"][name]
-                check_finite(rows, name, record.number)
-        except ValueError as error:
-            raise ValueError(f"{record.file}: episode {record.number}: {error}") from error
-        table = windows_of(len(episode["action"]), self._spec, self._config)
-        return episode, table
 
 
 class Streamer(Iterator[Batch]):
@@ -210,9 +91,10 @@ class Streamer(Iterator[Batch]):
                 f"{len(members)} members, position {position}, seed {seed}"
             )
         windows_of(2 * policy_spec.horizon, policy_spec, config)  # pad_after and stride in range?
-        check_members(members, policy_spec, config.differences)
+        check_members(members, policy_spec, config)
         check_maps(policy_spec, normalizer)
         self._spec, self._normalizer = policy_spec, dict(normalizer)
+        self._task = config.task
         shares = np.asarray([member.share for member in members], np.float64)
         counts = block_counts((shares / shares.sum()).tolist())
         fractions = counts / counts.sum()
@@ -252,38 +134,41 @@ class Streamer(Iterator[Batch]):
         self._decoders.shutdown(cancel_futures=True)
 
     def _assemble(self, windows: list[Window]) -> Batch:
+        batch: Batch = {
+            "observation": self._stacked([window.observation for window in windows]),
+            "action": normalize(
+                np.stack([window.action for window in windows]), self._normalizer["action"]
+            ),
+            "action_is_pad": np.stack([window.action_is_pad for window in windows]),
+        }
+        task: dict[str, Any] = {}
+        if self._task.goal:
+            shown = self._stacked([w.goal for w in windows if w.goal])
+            task["goal"] = {name: value[:, 0] for name, value in shown.items()}
+            batch["action_is_past_goal"] = np.stack([w.action_is_past_goal for w in windows])
+        if self._task.language:
+            task[EMBEDDING] = np.stack([window.embedding for window in windows])
+        return batch | ({"task": task} if task else {})
+
+    def _stacked(self, shown: list[Shown]) -> dict[str, Any]:
+        """Normalised vectors [B, n, D] and decoded pictures [B, n, height, width, 3]."""
         observation: dict[str, Any] = {}
         for feature in self._spec.observation.features:
-            observation[feature.name] = np.stack([w.vectors[feature.name] for w in windows])
-        jobs = []
+            observation[feature.name] = np.stack([s.vectors[feature.name] for s in shown])
+        jobs: list[Future[None]] = []
         for camera in self._spec.observation.cameras:
-            shape = (len(windows), self._spec.window, camera.height, camera.width, 3)
+            steps = len(shown[0].pictures[camera.name])
+            shape = (len(shown), steps, camera.height, camera.width, 3)
             pixels = observation[camera.name] = np.empty(shape, np.uint8)
-            for row, window in enumerate(windows):
-                frames = window.pictures[camera.name]
+            for row, one in enumerate(shown):
+                frames = one.pictures[camera.name]
                 jobs.append(self._decoders.submit(_decode_into, frames, pixels[row], camera))
         for job in jobs:
             job.result()
-        action = np.stack([window.action for window in windows])
-        return {
-            "observation": normalize_observation(observation, self._normalizer),
-            "action": normalize(action, self._normalizer["action"]),
-            "action_is_pad": np.stack([window.action_is_pad for window in windows]),
-        }
+        return dict(normalize_observation(observation, self._normalizer))
 
 
-def windows_of(length: int, spec: PolicySpec, config: StreamConfig) -> WindowTable | None:
-    """The windows of one episode of `length` steps, or None when it is too short for any."""
-    horizon, offset = spec.horizon, spec.action_offset
-    pad_after = horizon - 1 if config.pad_after is None else config.pad_after
-    if 0 <= pad_after < horizon and length + pad_after - horizon - offset + 1 <= 0:
-        return None
-    return window_table([length], spec.window, horizon, offset, pad_after, stride=config.stride)
-
-
-def check_members(
-    members: Sequence[StreamMember], spec: PolicySpec, differences: tuple[str, ...]
-) -> None:
+def check_members(members: Sequence[StreamMember], spec: PolicySpec, config: StreamConfig) -> None:
     """Raises SpecMismatch naming a member and the field in which it differs from the policy."""
     named = [(str(member.source.path), member.share) for member in members]
     specs = [(spec.observation, spec.action)]
@@ -293,7 +178,12 @@ def check_members(
         except ValueError as error:
             raise SpecMismatch(f"{member.source.path} and policy: {error}") from error
         specs.append((_with_sizes_of(spec, found), member.source.specs.action))
-    check_agreement(Mix((("policy", 1.0), *named), differences=differences), specs)
+        if config.task.language and EMBEDDING not in member.source.specs.observation.names:
+            raise SpecMismatch(
+                f"{member.source.path} stores no {EMBEDDING!r}: set language to False, or pack the "
+                "dataset, which gives indices of instructions"
+            )
+    check_agreement(Mix((("policy", 1.0), *named), differences=config.differences), specs)
 
 
 def check_maps(spec: PolicySpec, normalizer: Mapping[str, Affine]) -> None:

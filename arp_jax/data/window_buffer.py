@@ -10,32 +10,56 @@ from typing import Any
 
 import numpy as np
 
+from arp_jax.data.task import EMBEDDING
 from arp_jax.data.windows import WindowTable
 
 
 @dataclasses.dataclass
-class Window:
-    """One training example as it is stored: W observations and H actions.
+class Shown:
+    """Observations of n steps as they are stored.
 
     Attributes:
-        vectors: {name: float32 [W, D]}.
-        pictures: {name: W pictures, encoded (bytes) or uint8 [height, width, 3]}.
-        action: float32 [H, A].
-        action_is_pad: bool [H].
+        vectors: {name: float32 [n, D]}.
+        pictures: {name: n pictures, encoded (bytes) or uint8 [height, width, 3]}.
     """
 
     vectors: dict[str, np.ndarray]
     pictures: dict[str, list[Any]]
+
+
+@dataclasses.dataclass
+class Window:
+    """One training example.
+
+    Attributes:
+        observation: of W steps.
+        action: float32 [H, A].
+        action_is_pad: bool [H].
+        goal, action_is_past_goal: observation of the goal (n = 1) and bool [H]; None without goals.
+        embedding: float32 [D], the instruction's vector; None where the episode has none stored.
+    """
+
+    observation: Shown
     action: np.ndarray
     action_is_pad: np.ndarray
+    goal: Shown | None
+    action_is_past_goal: Any
+    embedding: Any
 
 
 class _Held:
     """An episode of which windows are left."""
 
-    def __init__(self, episode: dict[str, Any], table: WindowTable) -> None:
+    def __init__(
+        self,
+        episode: dict[str, Any],
+        table: WindowTable,
+        goals: np.ndarray | None,
+        dropped: np.ndarray | None,
+    ) -> None:
         observation = episode["observation"]
-        self.table, self.action = table, episode["action"]
+        self.action = episode["action"]
+        self._table, self._goals, self._dropped = table, goals, dropped
         self.vectors = {n: v for n, v in observation.items() if not _is_picture(v)}
         # Copies of single frames: a row of an array would keep the whole array alive.
         self.pictures: dict[str, list[Any]] = {
@@ -44,41 +68,61 @@ class _Held:
             if _is_picture(v)
         }
         self.left = len(table)
-        shown = table.observation_steps(np.arange(len(table)))  # [N, W]
         steps = len(self.action)
         # How many places of windows left show a step, and the bytes of its pictures.
-        self.shown = np.bincount(shown.ravel(), minlength=steps)
-        self.sizes = np.zeros(steps, np.int64)
+        needed = self._needed(np.arange(len(table)))
+        self._uses = np.bincount(needed.ravel(), minlength=steps)
+        self._sizes = np.zeros(steps, np.int64)
         for frames in self.pictures.values():
             for step in range(steps):
-                if self.shown[step]:
+                if self._uses[step]:
                     frame = frames[step]
-                    self.sizes[step] += len(frame) if isinstance(frame, bytes) else frame.nbytes
+                    self._sizes[step] += len(frame) if isinstance(frame, bytes) else frame.nbytes
                 else:
                     frames[step] = None
-        self.vector_bytes = self.action.nbytes + sum(v.nbytes for v in self.vectors.values())
+        self._vector_bytes = self.action.nbytes + sum(v.nbytes for v in self.vectors.values())
+        self.nbytes = int(self._sizes.sum()) + self._vector_bytes
 
     def window(self, row: int) -> Window:
         ids = np.array([row])
-        steps = self.table.observation_steps(ids)[0]  # [W]
+        goal = past = embedding = None
+        if self._goals is not None:
+            goal = self._shown(self._goals[ids])
+            past = self._table.action_is_past_goal(ids, self._goals[ids])[0]
+        if self._dropped is not None:
+            embedding = self.vectors[EMBEDDING][self._table.current_steps(ids)[0]]
+            embedding = np.where(self._dropped[row], 0, embedding).astype(np.float32)
         return Window(
-            {name: values[steps] for name, values in self.vectors.items()},
-            {name: [frames[step] for step in steps] for name, frames in self.pictures.items()},
-            self.action[self.table.action_steps(ids)[0]],
-            self.table.action_is_pad(ids)[0],
+            self._shown(self._table.observation_steps(ids)[0]),
+            self.action[self._table.action_steps(ids)[0]],
+            self._table.action_is_pad(ids)[0],
+            goal,
+            past,
+            embedding,
         )
 
     def release(self, row: int) -> int:
         """Lets go of what only this window needed; returns the bytes."""
         self.left -= 1
         freed = 0
-        for step in self.table.observation_steps(np.array([row]))[0]:
-            self.shown[step] -= 1
-            if self.shown[step] == 0:
-                freed += int(self.sizes[step])
+        for step in self._needed(np.array([row])).ravel():
+            self._uses[step] -= 1
+            if self._uses[step] == 0:
+                freed += int(self._sizes[step])
                 for frames in self.pictures.values():
                     frames[step] = None
-        return freed + (self.vector_bytes if self.left == 0 else 0)
+        return freed + (self._vector_bytes if self.left == 0 else 0)
+
+    def _needed(self, rows: np.ndarray) -> np.ndarray:
+        """Steps whose pictures the windows show, [n, W] or with the goal [n, W + 1]."""
+        steps = self._table.observation_steps(rows)
+        return steps if self._goals is None else np.column_stack([steps, self._goals[rows]])
+
+    def _shown(self, steps: np.ndarray) -> Shown:
+        return Shown(
+            {name: values[steps] for name, values in self.vectors.items()},
+            {name: [frames[step] for step in steps] for name, frames in self.pictures.items()},
+        )
 
 
 class WindowBuffer:
@@ -99,15 +143,24 @@ class WindowBuffer:
         """Windows waiting."""
         return len(self._waiting)
 
-    def add(self, episode: dict[str, Any], table: WindowTable) -> None:
+    def add(
+        self,
+        episode: dict[str, Any],
+        table: WindowTable,
+        goals: np.ndarray | None = None,
+        dropped: np.ndarray | None = None,
+    ) -> None:
         """Takes in all windows of one episode.
 
         Args:
             episode: canonical, pictures as object arrays [T] of bytes or uint8 [T, H, W, 3].
-            table: its windows, made of this episode's length alone.
+            table: its N windows, made of this episode's length alone.
+            goals: the step that is each window's goal, int64 [N]; None gives no goals.
+            dropped: windows that go without their instruction, bool [N]; None gives no vectors of
+                instructions.
         """
-        held = _Held(episode, table)
-        self.nbytes += int(held.sizes.sum()) + held.vector_bytes
+        held = _Held(episode, table, goals, dropped)
+        self.nbytes += held.nbytes
         self.episodes += 1
         self._waiting.extend((held, row) for row in range(len(table)))
 

@@ -13,9 +13,11 @@ from arp_jax.data.loader import Loader
 from arp_jax.data.pack import pack_dataset
 from arp_jax.data.prefetch import prefetch
 from arp_jax.data.source import open_source
-from arp_jax.data.stream import StreamConfig, Streamer, StreamMember
+from arp_jax.data.stream import Streamer
+from arp_jax.data.stream_member import StreamConfig, StreamMember
 from arp_jax.data.stream_records import EpisodeRecords
 from arp_jax.data.synthetic import write_raw_dataset
+from arp_jax.data.task import TaskConfig
 from arp_jax.normalize import affine_from_limits, unnormalize
 from arp_jax.specs import PolicySpec, SpecMismatch
 from tests.data.rlds_folder import ACTION_SPEC, OBSERVATION_SPEC, synthetic_episodes, write_folder
@@ -57,8 +59,10 @@ def stream_of(source, batch_size=4, seed=3, spec=SPEC, reader="python", **option
 
 
 def rows_of(batch):
-    """Each example of a batch as hashable bytes: observation, action and padding."""
+    """Each example of a batch as hashable bytes: observation, action, padding and goal."""
     arrays = [*batch["observation"].values(), batch["action"], batch["action_is_pad"]]
+    if "task" in batch:
+        arrays += [batch["action_is_past_goal"], *batch["task"]["goal"].values()]
     return [tuple(array[row].tobytes() for array in arrays) for row in range(len(arrays[0]))]
 
 
@@ -84,6 +88,32 @@ def test_one_pass_is_what_the_loader_delivers(folder, source, tmp_path, reader):
         assert (left.dtype, left.shape[1:]) == (right.dtype, right.shape[1:])
     assert batch["action"].shape == (4, 4, 2)
     assert batch["action_is_pad"].dtype == bool
+
+
+def test_goals_are_those_of_the_loader(folder, source, tmp_path):
+    pack = pack_dataset(folder, tmp_path / "pack", ["agent_pos", "image"], progress=False)
+    task = TaskConfig(goal="hindsight")
+    expected = rows_of(Loader(pack, SPEC, NORMALIZER, WINDOWS, seed=0, task=task).batch_at(0))
+    found = drawn(stream_of(source, batch_size=1, buffer_mb=1e-6, task=task), WINDOWS)
+    assert sorted(found) == sorted(expected)
+    # "uniform": a later step of the same episode (the last one where there is none).
+    batch = next(stream_of(source, batch_size=256, task=TaskConfig(goal="uniform")))
+    place = {
+        tuple(pos.round(2)): (number, step)
+        for number, episode in enumerate(synthetic_episodes(LENGTHS))
+        for step, pos in enumerate(episode["agent_pos"])
+    }
+    kept = unnormalize(batch["observation"]["agent_pos"][:, -1], LIMITS).round(2)
+    goals = unnormalize(batch["task"]["goal"]["agent_pos"], LIMITS).round(2)
+    ahead = []
+    for row, (current, goal) in enumerate(zip(kept, goals, strict=True)):
+        (episode, step), (same, later) = place[tuple(current)], place[tuple(goal)]
+        assert episode == same
+        assert later > step or later == step == LENGTHS[episode] - 1
+        past = step - 1 + np.arange(4) >= later  # offset -1, H = 4
+        np.testing.assert_array_equal(batch["action_is_past_goal"][row], past)
+        ahead.append(later - step)
+    assert {1, 2, 3, 4, 5} <= set(ahead)
 
 
 def test_a_larger_buffer_shuffles_more_and_holds_what_it_may(source):
@@ -224,6 +254,15 @@ def test_published_datasets_are_standardised_and_resized(tmp_path):
             found.add((image.tobytes(), target.tobytes()))
         assert batch["observation"]["language_embedding"].shape == (32, 1, 512)
     assert found == expected
+    task = TaskConfig(language=True, language_dropout=0.3)
+    config = dataclasses.replace(config, task=task)
+    plain = dataclasses.replace(spec, observation=observation.select(["image"]))
+    stream = Streamer(members, plain, normalizer, 512, 0, config=config)
+    batch = next(stream)
+    assert set(batch["observation"]) == {"image"}
+    lengths = np.linalg.norm(batch["task"]["language_embedding"], axis=1)
+    np.testing.assert_allclose(lengths[lengths > 0], 1, atol=1e-5)
+    assert 0.2 < np.mean(lengths == 0) < 0.4
     with pytest.raises(SpecMismatch, match=r"fractal.*differ in action\.rate_hz.*differences"):
         Streamer(members, spec, normalizer, 32, 0)
 
@@ -261,6 +300,8 @@ def test_wrong_use_is_named(source, tmp_path):
         stream_of(source, batch_size=12, host=(11, 12))
     with pytest.raises(ValueError, match="map of 'agent_pos' is none"):
         Streamer([StreamMember(source)], SPEC, {"action": LIMITS}, 4, 0)
+    with pytest.raises(SpecMismatch, match="toy stores no 'language_embedding'"):
+        stream_of(source, task=TaskConfig(language=True))
     other = PolicySpec(
         OBSERVATION_SPEC, ACTION_SPEC.from_json({**ACTION_SPEC.to_json(), "unit": "m"}), 2, 4
     )
