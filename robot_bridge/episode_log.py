@@ -57,8 +57,9 @@ class Step:
     Attributes:
         time_ns: monotonic time of the observation, ns; the other times are of the same clock.
         vectors: vector features of the spec, name -> float32 [D].
-        frames: camera -> PNG or JPEG bytes. In the file a picture that equals the camera's last
-            one is left out; a read step always has all of them.
+        frames: camera -> PNG or JPEG bytes, which any viewer shows in the right colors. In the
+            file a picture that equals the camera's last one is left out; a read step always has
+            all of them.
         frame_times_ns: camera -> when the picture was taken.
         command: float32 [A], what was sent, after all safety checks.
         command_time_ns: when it was sent.

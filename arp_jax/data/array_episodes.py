@@ -113,6 +113,7 @@ def make_example(
     success: bool,
     metadata: Mapping[str, Any],
     instruction: str | None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, Any]:
     """The RLDS example of one episode.
 
@@ -122,7 +123,7 @@ def make_example(
         arrays: source array -> [T, ...].
         pictures: camera -> T encoded pictures.
         where: names file and episode in messages.
-        success, metadata, instruction: as in `episode_rlds.episode_example`.
+        success, metadata, instruction, extra: as in `episode_rlds.episode_example`.
 
     Raises:
         ValueError: see the top of this file.
@@ -144,7 +145,9 @@ def make_example(
     if naming.reward is not None:
         reward = join_columns(arrays, (naming.reward,), where)[:, 0]
         _check_length(len(reward), steps, naming.reward, where)
-    return episode_example(observation, action, reward, success, metadata, instruction=instruction)
+    return episode_example(
+        observation, action, reward, success, metadata, instruction=instruction, extra=extra
+    )
 
 
 def _check_length(found: int, steps: int, key: str, where: str) -> None:

@@ -34,7 +34,6 @@ def command_parser(description: str | None, default_name: str) -> argparse.Argum
         type=Path,
         help='JSON {"EPISODE": "instruction"}; --language is for those that it lacks',
     )
-    add("--quality", type=int, default=JPEG_QUALITY, help="of JPEG; default %(default)s")
     add("--workers", type=int, default=0, help="processes; default: one a core")
     add("--per_shard", type=int, default=0, help="episodes in a file; default: by their number")
     add("--license", default="", help="stored with the dataset")
@@ -43,7 +42,10 @@ def command_parser(description: str | None, default_name: str) -> argparse.Argum
 
 
 def add_format_flag(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """--image_format, for commands that encode pictures."""
+    """--image_format and --quality, for commands that encode pictures."""
+    parser.add_argument(
+        "--quality", type=int, default=JPEG_QUALITY, help="of JPEG; default %(default)s"
+    )
     parser.add_argument(
         "--image_format",
         choices=IMAGE_FORMATS,

@@ -45,6 +45,7 @@ def make_step(number, *, seed=0, source="policy", flags=(), image_format="png"):
 
 def write_log(path, count=6, **kwargs):
     """A whole log with a correction by a person during steps 2 and 3, ending in success."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with EpisodeLogWriter(path, HEADER) as log:
         for number in range(count):
             taken = 2 <= number < 4
