@@ -79,17 +79,7 @@ class Streamer(Iterator[Batch]):
             SpecMismatch: a member means something else than the policy by an observation.
         """
         config = config or StreamConfig()
-        index, count = host
-        if not 0 <= index < count or batch_size < 1 or batch_size % count:
-            raise ValueError(
-                f"batch_size {batch_size} must be a multiple of the hosts, host {host} is "
-                "(index, count)"
-            )
-        if not members or position < 0 or not 0 <= seed < 2**63:
-            raise ValueError(
-                f"a stream needs members, position >= 0 and a seed in 0 .. 2^63-1; found "
-                f"{len(members)} members, position {position}, seed {seed}"
-            )
+        check_arguments(members, batch_size, seed, position, host)
         windows_of(2 * policy_spec.horizon, policy_spec, config)  # pad_after and stride in range?
         check_members(members, policy_spec, config)
         check_maps(policy_spec, normalizer)
@@ -99,8 +89,8 @@ class Streamer(Iterator[Batch]):
         counts = block_counts((shares / shares.sum()).tolist())
         fractions = counts / counts.sum()
         self._order = BlockOrder(seed, counts)
-        share = batch_size // count
-        self._rows = np.arange(index * share, (index + 1) * share)
+        share = batch_size // host[1]
+        self._rows = np.arange(host[0] * share, (host[0] + 1) * share)
         self._batch_size = batch_size
         self._members = [
             MemberStream(
@@ -161,11 +151,31 @@ class Streamer(Iterator[Batch]):
             shape = (len(shown), steps, camera.height, camera.width, 3)
             pixels = observation[camera.name] = np.empty(shape, np.uint8)
             for row, one in enumerate(shown):
-                frames = one.pictures[camera.name]
-                jobs.append(self._decoders.submit(_decode_into, frames, pixels[row], camera))
+                jobs.append(self._decoders.submit(_decode_into, one, pixels[row], camera))
         for job in jobs:
             job.result()
         return dict(normalize_observation(observation, self._normalizer))
+
+
+def check_arguments(
+    members: Sequence[StreamMember],
+    batch_size: int,
+    seed: int,
+    position: int,
+    host: tuple[int, int],
+) -> None:
+    """Raises ValueError for an argument out of range."""
+    index, count = host
+    if not 0 <= index < count or batch_size < 1 or batch_size % count:
+        raise ValueError(
+            f"batch_size {batch_size} must be a multiple of the hosts, host {host} is "
+            "(index, count)"
+        )
+    if not members or position < 0 or not 0 <= seed < 2**63:
+        raise ValueError(
+            f"a stream needs members, position >= 0 and a seed in 0 .. 2^63-1; found "
+            f"{len(members)} members, position {position}, seed {seed}"
+        )
 
 
 def check_members(members: Sequence[StreamMember], spec: PolicySpec, config: StreamConfig) -> None:
@@ -205,11 +215,15 @@ def _with_sizes_of(spec: PolicySpec, found: ObservationSpec) -> ObservationSpec:
     return dataclasses.replace(found, cameras=tuple(cameras))
 
 
-def _decode_into(frames: list[Any], out: np.ndarray, camera: CameraSpec) -> None:
-    """Decodes W pictures into out, uint8 [W, H, W', 3]."""
+def _decode_into(shown: Shown, out: np.ndarray, camera: CameraSpec) -> None:
+    """Decodes the pictures of one camera into out, uint8 [n, height, width, 3]."""
     decoded: dict[int, np.ndarray] = {}  # at an episode's start all W are the same picture
-    for place, frame in enumerate(frames):
-        if id(frame) not in decoded:
-            pixels = decode_image(frame) if isinstance(frame, bytes) else frame
-            decoded[id(frame)] = resize_image(pixels, camera.height, camera.width)
-        out[place] = decoded[id(frame)]
+    for place, step in enumerate(shown.steps.tolist()):
+        if step not in decoded:
+            frame = shown.pictures[camera.name][place]
+            try:
+                pixels = decode_image(frame) if isinstance(frame, bytes) else frame
+            except ValueError as error:
+                raise ValueError(f"{shown.where}, step {step}: {camera.name}: {error}") from error
+            decoded[step] = resize_image(pixels, camera.height, camera.width)
+        out[place] = decoded[step]

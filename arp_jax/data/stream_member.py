@@ -117,7 +117,7 @@ class MemberStream:
             number, record = next(self._coming)
             episode, table = self._read(record)
             if table is not None:
-                self._buffer.add(episode, table, *self._task(number, table))
+                self._buffer.add(episode, table, *self._task(number, table), _where(record))
                 without = 0
                 continue
             without += 1
@@ -155,7 +155,7 @@ class MemberStream:
                 rows = episode["action"] if name == "action" else episode["observation"][name]
                 check_finite(rows, name, record.number)
         except ValueError as error:
-            raise ValueError(f"{record.file}: episode {record.number}: {error}") from error
+            raise ValueError(f"{_where(record)}: {error}") from error
         table = windows_of(len(episode["action"]), self._spec, self._config)
         return episode, table
 
@@ -167,3 +167,7 @@ def windows_of(length: int, spec: PolicySpec, config: StreamConfig) -> WindowTab
     if 0 <= pad_after < horizon and length + pad_after - horizon - offset + 1 <= 0:
         return None
     return window_table([length], spec.window, horizon, offset, pad_after, stride=config.stride)
+
+
+def _where(record: Record) -> str:
+    return f"{record.file}: episode {record.number} of the file"

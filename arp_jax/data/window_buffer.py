@@ -19,10 +19,14 @@ class Shown:
     """Observations of n steps as they are stored.
 
     Attributes:
+        where: file and episode, for messages.
+        steps: their numbers in the episode, int64 [n].
         vectors: {name: float32 [n, D]}.
         pictures: {name: n pictures, encoded (bytes) or uint8 [height, width, 3]}.
     """
 
+    where: str
+    steps: np.ndarray
     vectors: dict[str, np.ndarray]
     pictures: dict[str, list[Any]]
 
@@ -56,9 +60,10 @@ class _Held:
         table: WindowTable,
         goals: np.ndarray | None,
         dropped: np.ndarray | None,
+        where: str,
     ) -> None:
         observation = episode["observation"]
-        self.action = episode["action"]
+        self.action, self._where = episode["action"], where
         self._table, self._goals, self._dropped = table, goals, dropped
         self.vectors = {n: v for n, v in observation.items() if not _is_picture(v)}
         # Copies of single frames: a row of an array would keep the whole array alive.
@@ -120,6 +125,8 @@ class _Held:
 
     def _shown(self, steps: np.ndarray) -> Shown:
         return Shown(
+            self._where,
+            steps,
             {name: values[steps] for name, values in self.vectors.items()},
             {name: [frames[step] for step in steps] for name, frames in self.pictures.items()},
         )
@@ -149,6 +156,7 @@ class WindowBuffer:
         table: WindowTable,
         goals: np.ndarray | None = None,
         dropped: np.ndarray | None = None,
+        where: str = "",
     ) -> None:
         """Takes in all windows of one episode.
 
@@ -158,8 +166,9 @@ class WindowBuffer:
             goals: the step that is each window's goal, int64 [N]; None gives no goals.
             dropped: windows that go without their instruction, bool [N]; None gives no vectors of
                 instructions.
+            where: file and episode, for messages.
         """
-        held = _Held(episode, table, goals, dropped)
+        held = _Held(episode, table, goals, dropped, where)
         self.nbytes += held.nbytes
         self.episodes += 1
         self._waiting.extend((held, row) for row in range(len(table)))

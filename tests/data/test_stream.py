@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arp_jax.data.cards import load_card
-from arp_jax.data.images import resize_image
+from arp_jax.data.images import encode_image, resize_image
 from arp_jax.data.loader import Loader
 from arp_jax.data.pack import pack_dataset
 from arp_jax.data.prefetch import prefetch
@@ -321,3 +321,14 @@ def test_damage_is_named(tmp_path, reader):
         next(stream)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
+    (episode,) = synthetic_episodes([6])
+    pictures = [encode_image(picture, "png") for picture in episode["image"]]
+    pictures[4] = pictures[4][:40]
+    folder = write_folder(tmp_path / "toy", [{**episode, "image": pictures}])
+    stream = stream_of(open_source(folder), batch_size=6)
+    with pytest.raises(ValueError, match=r"00000-of-00001: episode 0 of the file, step 4: image:"):
+        next(stream)
+    stream.close()
