@@ -172,8 +172,9 @@ def read_tasks(folder: Path, info: LeRobotInfo) -> dict[int, str]:
         return {int(e["task_index"]): str(e["task"]) for e in entries}
     path = folder / TASKS
     table = read_table(path)
-    words = [n for n in table.column_names if n != "task_index"]
-    if len(words) != 1 or len(table.column_names) != 2:
+    # The texts are the index of a pandas table, which older versions wrote without its name.
+    words = [n for n in ("task", "__index_level_0__") if n in table.column_names]
+    if not words or "task_index" not in table.column_names:
         raise ValueError(f"{path}: columns {table.column_names}, should be task_index and task")
     numbers, texts = table["task_index"].to_pylist(), table[words[0]].to_pylist()
     return {int(n): str(t) for n, t in zip(numbers, texts, strict=True)}

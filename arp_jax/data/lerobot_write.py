@@ -65,6 +65,8 @@ def write_lerobot(
         raise ValueError(f"{folder}: exists already; delete it or choose another --out")
     work.mkdir(parents=True, exist_ok=True)
     with exclusive(work):
+        if folder.exists():  # another process was writing it
+            return folder
         _check_plan(work, plan)
         _write_parts(work, plan, workers, progress)
         joined = work / "dataset"
