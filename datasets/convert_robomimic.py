@@ -119,7 +119,7 @@ def _names(jobs: Sequence[robomimic_convert.DemoJob]) -> list[str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Command line; returns the exit status."""
+    """Converts demonstrations; returns the exit status."""
     flags = parse(argv)
     return exit_status(lambda: run(flags), flags.traceback, (ValueError, ImportError))
 

@@ -12,7 +12,6 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import msgpack
@@ -190,12 +189,8 @@ class EpisodeLogWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
+        kind, error, _ = raised
         self.close("finished" if kind is None else f"{kind.__name__}: {error}")
 
     def _append(self, kind: str, fields: Mapping[str, Any], sync: bool = False) -> None:
