@@ -151,7 +151,9 @@ def smooth_curve(
 def _strings(field: Field, steps: int, seed: int) -> np.ndarray:
     key = field.path[-1]
     is_language = any(word in key for word in ("instruction", "language", "task"))
-    text = SENTENCES[seed % len(SENTENCES)] if is_language else f"{key}_{seed}"
+    # "language_instruction_2" is another way to say it.
+    alternative = int(key[-1]) - 1 if key[-1].isdigit() else 0
+    text = SENTENCES[(seed + alternative) % len(SENTENCES)] if is_language else f"{key}_{seed}"
     if field.kind == "text":
         return np.full(steps, text)
     inner = tuple(d or _UNKNOWN_SIZE for d in field.shape)
