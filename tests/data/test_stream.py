@@ -332,3 +332,26 @@ def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"00000-of-00001: episode 0 of the file, step 4: image:"):
         next(stream)
     stream.close()
+
+
+@pytest.mark.slow
+def test_memory_is_flat(tmp_path):
+    """20,000 samples of a set five times the buffer: no more memory than after 2,000."""
+    rng = np.random.default_rng(0)
+    pictures = [encode_image(rng.integers(0, 256, (96, 96, 3), np.uint8), "jpeg") for _ in range(9)]
+    episodes = [
+        {**episode, "image": [pictures[rng.integers(9)] for _ in episode["action"]]}
+        for episode in synthetic_episodes(rng.integers(20, 60, 60), size=1)
+    ]
+    source = open_source(write_folder(tmp_path / "toy", episodes, files=6, image_format="jpeg"))
+    spec = dataclasses.replace(SPEC, observation=source.specs.observation)
+    stream = stream_of(source, batch_size=50, spec=spec, buffer_mb=4)
+    stored = sum(path.stat().st_size for path in (tmp_path / "toy").glob("*.tfrecord-*"))
+    assert stored > 5 * 4 * 2**20
+    used = []
+    for _ in range(400):
+        next(stream)
+        assert stream.nbytes < 4.7 * 2**20
+        with open("/proc/self/statm") as file:
+            used.append(int(file.read().split()[1]))
+    assert max(used[40:]) < 1.05 * max(used[:40])
