@@ -217,7 +217,7 @@ def _shards(folder: Path, info: dict[str, Any], split: dict[str, Any]) -> tuple[
             "convert it to tfrecord or array_record"
         )
     template = split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    lengths = [int(n) for n in split["shardLengths"]]
+    lengths = [int(n) for n in split.get("shardLengths", ())]  # JSON of an empty split has none
     shards = []
     for index, length in enumerate(lengths):
         number, count = f"{index:05d}", f"{len(lengths):05d}"

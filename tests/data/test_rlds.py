@@ -191,6 +191,17 @@ def test_parts_of_a_split(tmp_path, records):
             dataset.episodes(wrong)
 
 
+def test_an_empty_split_does_no_harm(tmp_path, records):
+    write_folder(tmp_path / "d", "tfrecord", records)
+    info = json.loads((tmp_path / "d/dataset_info.json").read_text())
+    info["splits"].append({"name": "val", "numBytes": "0"})
+    (tmp_path / "d/dataset_info.json").write_text(json.dumps(info))
+    dataset = open_dataset(tmp_path / "d")
+    assert dataset.splits == {"train": 4, "val": 0}
+    with pytest.raises(ValueError, match="'val' selects none"):
+        dataset.episodes("val")
+
+
 def test_only_selected_fields_are_decoded(tmp_path):
     write_folder(tmp_path / "d", "tfrecord", [serialize(i, spoil_image=True) for i in range(4)])
     dataset = open_dataset(tmp_path / "d")
