@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from arp_jax.data.buffers import BufferPool
 from arp_jax.data.images import decode_image
 
 # Read-ahead threads would fetch records that random access does not want.
@@ -110,6 +111,7 @@ class FixedRecords:
 
     def __init__(self, files: RecordFiles, dtype: np.dtype) -> None:
         self._files, self._dtype = files, dtype
+        self._buffers = BufferPool()
         self._columns: dict[str, np.ndarray] | None = None
 
     @property
@@ -143,19 +145,24 @@ class FixedRecords:
 
     def take(self, indices: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Features `names` at absolute step indices of any shape [...] -> [..., *shape]."""
-        if self._columns is not None:
-            return {name: self._columns[name].take(indices, axis=0) for name in names}
-        wanted = _Wanted.of(indices)
         columns = {
-            name: np.empty((indices.size, *self._dtype[name].shape), self._dtype[name].base)
+            name: self._buffers.empty(
+                (indices.size, *self._dtype[name].shape), self._dtype[name].base
+            )
             for name in names
         }
-        for part in _blocks(len(wanted.steps), self._dtype.itemsize):
-            rows = self._read(wanted.steps[part])
+        if self._columns is not None:
             for name, column in columns.items():
-                column[wanted.places[part]] = rows[name]
-        for column in columns.values():
-            wanted.repeat(column)
+                # "clip" only says that numpy need not check the indices a second time.
+                self._columns[name].take(indices.reshape(-1), 0, column, mode="clip")
+        else:
+            wanted = _Wanted.of(indices)
+            for part in _blocks(len(wanted.steps), self._dtype.itemsize):
+                rows = self._read(wanted.steps[part])
+                for name, column in columns.items():
+                    column[wanted.places[part]] = rows[name]
+            for column in columns.values():
+                wanted.repeat(column)
         return {n: c.reshape(*indices.shape, *c.shape[1:]) for n, c in columns.items()}
 
     def _read(self, steps: np.ndarray) -> np.ndarray:
@@ -176,6 +183,7 @@ class EncodedRecords:
         self.names: tuple[str, ...] = (name,)
         self.nbytes = record_bytes
         self._files, self._shape = files, shape
+        self._buffers = BufferPool()
         self._memory: tuple[np.ndarray, np.ndarray] | None = None
         self._pool: ThreadPoolExecutor | None = None
 
@@ -201,7 +209,7 @@ class EncodedRecords:
         """Pixels uint8 [..., H, W, 3] at absolute step indices of any shape [...]."""
         (name,) = names
         wanted = _Wanted.of(indices)
-        rows = np.empty((indices.size, *self._shape), np.uint8)
+        rows = self._buffers.empty((indices.size, *self._shape))
         tasks: list[Future[None]] = []
         for start in range(0, len(wanted.steps), _READ_AT_ONCE):
             encoded = self.encoded(wanted.steps[start : start + _READ_AT_ONCE])
