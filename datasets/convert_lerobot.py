@@ -92,7 +92,7 @@ def _stored_specs(flags: argparse.Namespace, dataset: LeRobotDataset) -> Path | 
 
 
 def main(argv: Sequence[str]) -> int:
-    """Command line; returns the exit status."""
+    """Converts a LeRobot dataset; returns the exit status."""
     flags = parse(argv)
     return exit_status(lambda: run(flags), flags.traceback, (ValueError, ImportError))
 

@@ -82,7 +82,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Command line; returns the exit status."""
+    """Writes a LeRobot dataset; returns the exit status."""
     flags = parse(argv)
     return exit_status(lambda: run(flags), flags.traceback, (ValueError, ImportError))
 

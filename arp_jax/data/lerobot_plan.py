@@ -12,10 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from arp_jax.data.lerobot_layout import CAMERA_PREFIX, PREFIX, LeRobotFeature, default_names
+from arp_jax.data.lerobot_layout import (
+    CAMERA_PREFIX,
+    PREFIX,
+    LeRobotFeature,
+    default_names,
+    import_parquet,
+)
 from arp_jax.data.rlds import DatasetSpecs, Episode
 from arp_jax.data.source import Source, open_source
-from arp_jax.data.video import CODECS, DEFAULT_QUALITY
+from arp_jax.data.video import CODECS, DEFAULT_QUALITY, import_av
 from arp_jax.specs import ObservationSpec
 
 PART_FILE = "part.json"
@@ -128,16 +134,14 @@ def make_plan(
         episodes: the first so many; None takes all.
 
     Raises:
+        ImportError: pyarrow or PyAV is missing.
         ValueError: unknown split, observation, codec or way to store pictures; a rate that is no
             whole number, which LeRobot cannot express; a size that video cannot have.
     """
-    if split not in source.splits:
-        raise ValueError(f"{source.path}: no split {split!r}; there are {source.splits}")
-    if codec not in CODECS:
-        raise ValueError(f"codec {codec!r} is unknown; choose one of {CODECS}")
-    rate = source.specs.action.rate_hz
-    if rate != round(rate):
-        raise ValueError(f"{source.path}: {rate} Hz; LeRobot knows whole numbers only")
+    _check_choices(source, split, codec)
+    import_parquet()
+    if pictures == VIDEO:
+        import_av()
     specs = _without(source, leave_out)
     features, paths = _observations(specs, rename or {}, pictures)
     action = specs.action
@@ -190,6 +194,16 @@ def column_array(feature: LeRobotFeature, values: Any) -> Any:
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     size = feature.shape[0]
     return flat if size == 1 else pa.FixedSizeListArray.from_arrays(flat, size)
+
+
+def _check_choices(source: Source, split: str, codec: str) -> None:
+    if split not in source.splits:
+        raise ValueError(f"{source.path}: no split {split!r}; there are {source.splits}")
+    if codec not in CODECS:
+        raise ValueError(f"codec {codec!r} is unknown; choose one of {CODECS}")
+    rate = source.specs.action.rate_hz
+    if rate != round(rate):
+        raise ValueError(f"{source.path}: {rate} Hz; LeRobot knows whole numbers only")
 
 
 def _without(source: Source, leave_out: Sequence[str]) -> DatasetSpecs:

@@ -104,14 +104,8 @@ def write_rlds(out: Path, broken: int | None = None) -> Path:
     )
 
 
-def write_v21(folder: Path, complete: bool = False) -> Path:
-    """The dataset as LeRobot wrote it before v3.0: a video, and pictures inside of parquet.
-
-    Unless `complete`, it also lists a depth map whose files are absent.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
+def v21_info(complete: bool):
+    """info.json of v2.1, with the forms of names and shapes that are found in published sets."""
     features = {
         "observation.state": {"dtype": "float32", "shape": [3], "names": {"motors": [*JOINTS]}},
         "observation.images.top": {
@@ -127,17 +121,13 @@ def write_v21(folder: Path, complete: bool = False) -> Path:
         },
         "action": {"dtype": "float32", "shape": [3], "names": None},
         "next.reward": {"dtype": "float32", "shape": [1], "names": None},
+        "timestamp": {"dtype": "float32", "shape": [1], "names": None},
     }  # fmt: skip
     if complete:
         del features["observation.images.far"]
-    features |= {
-        key: {"dtype": "int64", "shape": [1], "names": None}
-        for key in ("frame_index", "episode_index", "index", "task_index")
-    }
-    features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
-    tasks = ["open the drawer", "close the drawer"]
-    (folder / "meta").mkdir(parents=True)
-    info = {
+    for key in ("frame_index", "episode_index", "index", "task_index"):
+        features[key] = {"dtype": "int64", "shape": [1], "names": None}
+    return {
         "codebase_version": "v2.1", "robot_type": "so101", "fps": RATE, "chunks_size": 3,
         "total_episodes": len(LENGTHS), "total_frames": sum(LENGTHS), "total_tasks": 2,
         "total_videos": 5, "total_chunks": 2, "splits": {"train": "0:5"}, "features": features,
@@ -145,37 +135,52 @@ def write_v21(folder: Path, complete: bool = False) -> Path:
         "video_path":
             "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
     }  # fmt: skip
-    (folder / "meta/info.json").write_text(json.dumps(info))
+
+
+def write_v21_episode(folder: Path, number: int) -> None:
+    """The parquet file and the video of an episode."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    episode, steps, chunk = toy_episode(number), LENGTHS[number], f"chunk-{number // 3:03d}"
+    images = [{"bytes": encode_image(p, "png"), "path": None} for p in episode["wrist_image"]]
+    table = pa.table(
+        {
+            "observation.state": pa.array(list(episode["state"])),  # a plain list column
+            "observation.image": images,
+            "action": pa.FixedSizeListArray.from_arrays(episode["action"].reshape(-1), 3),
+            "next.reward": episode["reward"],
+            "timestamp": (np.arange(steps) / RATE).astype(np.float32),
+            "frame_index": np.arange(steps),
+            "episode_index": np.full(steps, number),
+            "index": sum(LENGTHS[:number]) + np.arange(steps),
+            "task_index": np.full(steps, number % 2),
+        }
+    )
+    data = folder / f"data/{chunk}/episode_{number:06d}.parquet"
+    video = folder / f"videos/{chunk}/observation.images.top/episode_{number:06d}.mp4"
+    for path in (data, video):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, data)
+    encode_video(video, iter(episode["image"]), RATE)
+
+
+def write_v21(folder: Path, complete: bool = False) -> Path:
+    """The dataset as LeRobot wrote it before v3.0: a video, and pictures inside of parquet.
+
+    Unless `complete`, it also lists a depth map whose files are absent.
+    """
+    tasks = ["open the drawer", "close the drawer"]
+    (folder / "meta").mkdir(parents=True)
+    (folder / "meta/info.json").write_text(json.dumps(v21_info(complete)))
     episodes, stats = [], []
     for number, steps in enumerate(LENGTHS):
-        episode, chunk = toy_episode(number), f"chunk-{number // 3:03d}"
-        first = sum(LENGTHS[:number])
-        images = [{"bytes": encode_image(p, "png"), "path": None} for p in episode["wrist_image"]]
-        table = pa.table(
-            {
-                "observation.state": pa.array(list(episode["state"])),  # a plain list column
-                "observation.image": images,
-                "action": pa.FixedSizeListArray.from_arrays(episode["action"].reshape(-1), 3),
-                "next.reward": episode["reward"],
-                "timestamp": (np.arange(steps) / RATE).astype(np.float32),
-                "frame_index": np.arange(steps),
-                "episode_index": np.full(steps, number),
-                "index": first + np.arange(steps),
-                "task_index": np.full(steps, number % 2),
-            }
-        )
-        data = folder / f"data/{chunk}/episode_{number:06d}.parquet"
-        video = folder / f"videos/{chunk}/observation.images.top/episode_{number:06d}.mp4"
-        for path in (data, video):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table, data)
-        encode_video(video, iter(episode["image"]), RATE)
+        write_v21_episode(folder, number)
         episodes.append({"episode_index": number, "tasks": [tasks[number % 2]], "length": steps})
-        moments = {
-            k: getattr(episode["action"], k)(0).tolist() for k in ("min", "max", "mean", "std")
-        }
-        ends = {**moments, "count": [steps]}
-        stats.append({"episode_index": number, "stats": {"action": ends}})
+        action = toy_episode(number)["action"]
+        entry = {k: getattr(action, k)(0).tolist() for k in ("min", "max", "mean", "std")}
+        entry["count"] = [steps]
+        stats.append({"episode_index": number, "stats": {"action": entry}})
     lists = {
         "tasks": [{"task_index": n, "task": task} for n, task in enumerate(tasks)],
         "episodes": episodes,

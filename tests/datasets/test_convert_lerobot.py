@@ -192,3 +192,11 @@ def test_wrong_usage_of_the_export(to_lerobot, rlds, tmp_path, capsys, arguments
 def test_cameras_that_do_not_exist(to_rlds, old, tmp_path, capsys):
     arguments = (old, "--camera", "left=image", *DESCRIBED)
     assert_refused(to_rlds, arguments, tmp_path, capsys, "no feature 'left'", "images.top")
+
+
+@pytest.mark.parametrize("package", ["av", "pyarrow"])
+def test_missing_packages_are_named(to_lerobot, rlds, tmp_path, capsys, monkeypatch, package):
+    for name in [n for n in sys.modules if n.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert_refused(to_lerobot, (rlds,), tmp_path / "out", capsys, f"pip install {package}")
