@@ -18,6 +18,7 @@ from arp_jax.data.cards import Card, find_card, load_card
 from arp_jax.data.open_x import instructions
 from arp_jax.data.rlds import SPECS_FILE, DatasetSpecs, Episode, RldsDataset, open_dataset
 from arp_jax.data.rlds_features import select_fields
+from arp_jax.data.rlds_tfds import open_remote
 from arp_jax.data.standardize import raw_fields, standardize, stored_size
 from arp_jax.data.tf_example import parse_episode
 
@@ -126,14 +127,15 @@ def open_source(path: str | Path | RldsDataset, card: str | Path | Card | None =
     """Opens a TFDS folder as canonical episodes.
 
     Args:
-        path: the folder with features.json, or the opened dataset.
+        path: the folder with features.json, its URL ("gs://...", see `rlds_tfds.py`), or the
+            opened dataset.
         card: of the dataset: a name, a file, or itself. None takes the folder's specs.json or, by
             the dataset's name, a card of the project.
 
     Raises:
         ValueError: what `open_dataset` and `load_card` raise; or nobody says what the numbers mean.
     """
-    dataset = path if isinstance(path, RldsDataset) else open_dataset(path)
+    dataset = path if isinstance(path, RldsDataset) else _open(path)
     if card is None and dataset.specs is not None:
         return Source(dataset, None, dataset.specs)
     found = card if isinstance(card, Card) else load_card(card) if card else find_card(dataset.name)
@@ -147,3 +149,7 @@ def open_source(path: str | Path | RldsDataset, card: str | Path | Card | None =
         return Source(dataset, None, found.specs)
     observation = stored_size(found, dataset.features)
     return Source(dataset, found, DatasetSpecs(observation, found.specs.action))
+
+
+def _open(path: str | Path) -> RldsDataset:
+    return open_remote(path) if isinstance(path, str) and "://" in path else open_dataset(path)

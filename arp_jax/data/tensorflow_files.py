@@ -6,6 +6,7 @@ it is needed for remote folders and the tf.data stream only: `pip install "arp_j
 """
 
 import importlib
+import io
 import posixpath
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -77,3 +78,26 @@ class FilePath:
                 return file.read()
         except import_tensorflow().errors.OpError as error:
             raise OSError(str(error).splitlines()[0]) from error
+
+    def open(self, mode: str) -> io.BufferedReader:
+        """The file's bytes; `mode` must be "rb"."""
+        if mode != "rb":
+            raise ValueError(
+                f"{self._path}: remote files are read only, in mode 'rb', not {mode!r}"
+            )
+        return io.BufferedReader(_Bytes(self._files.GFile(self._path, "rb")))
+
+
+class _Bytes(io.RawIOBase):
+    """A file of TensorFlow's as the standard library knows files."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)

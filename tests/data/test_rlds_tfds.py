@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from arp_jax.data.cards import card_names, load_card
+from arp_jax.data.pack import pack_dataset
 from arp_jax.data.rlds import open_dataset
 from arp_jax.data.rlds_features import fields_from_json
 from arp_jax.data.rlds_tfds import open_remote
@@ -72,11 +73,24 @@ def test_the_real_clips_are_read_alike(shared_dir):
 def test_a_source_may_be_remote(tmp_path):
     local = write_folder(tmp_path / "toy", synthetic_episodes([4, 3]))
     copy_to(f"{REMOTE}/toy", local)
-    source = open_source(open_remote(f"{REMOTE}/toy"))
+    source = open_source(f"{REMOTE}/toy")
     assert source.specs.action == ACTION_SPEC
     pairs = zip(open_source(local).episodes("train"), source.episodes("train"), strict=True)
     for left, right in pairs:
         assert_same_episode(left, right)
+
+
+def test_a_remote_folder_is_packed_like_its_copy(tmp_path):
+    local = write_folder(tmp_path / "toy", synthetic_episodes([4, 3, 5]))
+    copy_to(f"{REMOTE}/packed", local)
+    packs = [
+        pack_dataset(source, tmp_path / name, ["agent_pos", "image"], progress=False, workers=1)
+        for name, source in (("near", local), ("far", f"{REMOTE}/packed"))
+    ]
+    assert packs[0].content_hash == packs[1].content_hash
+    steps = np.arange(12)
+    for name, values in packs[0].read_steps(steps).items():
+        np.testing.assert_array_equal(values, packs[1].read_steps(steps)[name])
 
 
 def compare_with_tfds(folder, card):
