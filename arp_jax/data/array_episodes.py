@@ -17,6 +17,9 @@ from arp_jax.data.episode_rlds import episode_example
 from arp_jax.data.images import JPEG_QUALITY, encode_image, image_size
 from arp_jax.specs import CameraSpec
 
+# Of JPEG and PNG: their headers say the size, but not whether the rest is there.
+_ENDS_OF_PICTURES = (b"\xff\xd9", b"IEND\xaeB`\x82")
+
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
@@ -157,6 +160,8 @@ def _check_length(found: int, steps: int, key: str, where: str) -> None:
 
 def _check_sizes(frames: Sequence[bytes], camera: CameraSpec, key: str, where: str) -> None:
     for step, frame in enumerate(frames):
+        if not frame.rstrip(b"\0").endswith(_ENDS_OF_PICTURES):
+            raise ValueError(f"{where}: {key!r} step {step} is no whole picture; copy it again")
         try:
             size = image_size(frame)
         except ValueError as error:
