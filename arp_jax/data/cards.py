@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.rtx_action import RTX, rtx_spec
 from arp_jax.specs import ActionSpec, ObservationSpec
 
 CARDS = Path(__file__).resolve().parents[2] / "datasets" / "cards"
@@ -35,6 +36,8 @@ class Card:
         fields: raw fields, name -> type ("float32[7]", "image[480,640,3]:jpeg", "text", ...); a
             field of the whole episode begins with "/". Empty for datasets of this project.
         specs: observation and action of the standardised episodes.
+        action_space: "" where actions are the dataset's own, "rtx" for those of RT-1-X
+            (`rtx_action.py`); `load_card("bridge:rtx")` gives the latter.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Card:
     notes: tuple[str, ...]
     fields: Mapping[str, str]
     specs: DatasetSpecs
+    action_space: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with numbered dimensions written short."""
@@ -67,9 +71,14 @@ def card_names() -> tuple[str, ...]:
 def load_card(card: str | Path) -> Card:
     """Reads a card by its name or from a file.
 
+    A name followed by ":rtx" is that card with the actions of RT-1-X instead of its own.
+
     Raises:
         ValueError: there is no such card, or a key is missing, unknown or malformed.
     """
+    base, _, space = str(card).partition(":")
+    if space:
+        return _with_actions(load_card(base), space)
     path = Path(card)
     if path.suffix != ".json":
         path = CARDS / f"{card}.json"
@@ -95,6 +104,15 @@ def find_card(dataset_name: str) -> Card | None:
             if dataset_name in card.aliases:
                 return card
     return None
+
+
+def _with_actions(card: Card, space: str) -> Card:
+    """The card with another meaning of its actions."""
+    if space != RTX:
+        raise ValueError(f"card {card.name}:{space}: no action space {space!r}; there is {RTX!r}")
+    action = rtx_spec(card.name, card.specs.action.rate_hz)
+    specs = DatasetSpecs(card.specs.observation, action)
+    return dataclasses.replace(card, specs=specs, action_space=space)
 
 
 def _from_json(content: Mapping[str, Any]) -> Card:

@@ -28,6 +28,7 @@ class Mix:
         validation_fraction: share of the target's episodes held out, as published; None where
             nothing is published.
         differences: what members may differ in, of `DIFFERENCES`.
+        action_space: "rtx" where members are packed with the actions of RT-1-X, "" with their own.
         about: where it comes from.
     """
 
@@ -36,6 +37,7 @@ class Mix:
     stats: tuple[str, ...] = ()
     validation_fraction: float | None = None
     differences: tuple[str, ...] = ()
+    action_space: str = ""
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -92,8 +94,8 @@ MIXES: dict[str, Mix] = {
         ),
         weighting="draw",
         differences=DIFFERENCES,
-        about="RT-1-X training notebook, which leaves out kuka (20) and language_table (30); its "
-        "members agree in that model's own action (rtx_action.py), not in metres and radians",
+        action_space="rtx",
+        about="RT-1-X training notebook, which leaves out kuka (20) and language_table (30)",
     ),
     "rtx_metric": Mix(
         members=(

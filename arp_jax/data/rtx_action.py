@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from arp_jax.data.rlds import Episode
+from arp_jax.specs import ActionSpec
 
 DIMS = (
     "terminate",  # class: 0 ends the episode, 1 moves arm and gripper, 2 moves the base
@@ -26,6 +27,17 @@ DIMS = (
     "base_y",
 )
 TERMINATE, MOVE_ARM = 0.0, 1.0
+# Ranges that the model's tokens span (Open X-Embodiment 2023, released RT-1-X).
+_RANGES = (
+    (0.0, 2.0),
+    *[(-2.0, 2.0)] * 3,
+    *[(-float(np.pi / 2), float(np.pi / 2))] * 3,
+    (-1.0, 1.0),
+    (-float(np.pi), float(np.pi)),
+    *[(-1.0, 1.0)] * 2,
+)
+# Name of this action space, and of its unit: no metres, no radians.
+RTX = "rtx"
 
 # taco_play: absolute poses, their bounds and the part of [-1, 1] that is used.
 _TACO_ROTATION = ((-3.2, -0.8, -1.8), (3.2, 0.2, 2.5))
@@ -54,8 +66,7 @@ def rtx_action(name: str, episode: Episode, as_published: bool = False) -> np.nd
     Raises:
         ValueError: RT-1-X has no rule for the dataset, or the episode lacks a field.
     """
-    if name not in _RULES:
-        raise ValueError(f"dataset {name!r}: RT-1-X has no rule for it; it has {sorted(_RULES)}")
+    check_rule(name)
     rule = _taco_play_as_published if as_published and name == "taco_play" else _RULES[name]
     try:
         action = episode["action"]
@@ -71,6 +82,35 @@ def rtx_action(name: str, episode: Episode, as_published: bool = False) -> np.nd
         raise ValueError(f"{name}: field {error} is missing in the episode") from error
     columns = (terminate[:, None], world, rotation, gripper[:, None], base)
     return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def rtx_spec(name: str, rate_hz: float) -> ActionSpec:
+    """What the numbers of `rtx_action` mean.
+
+    Args:
+        name: of the dataset, as on its card.
+        rate_hz: its control rate.
+
+    Raises:
+        ValueError: RT-1-X has no rule for the dataset.
+    """
+    check_rule(name)
+    return ActionSpec(
+        dims=DIMS,
+        unit=RTX,
+        frame=RTX,
+        absolute=tuple(dim in ("terminate", "gripper") for dim in DIMS),
+        low=tuple(low for low, _ in _RANGES),
+        high=tuple(high for _, high in _RANGES),
+        rate_hz=rate_hz,
+        gripper="open=-1",
+    )
+
+
+def check_rule(name: str) -> None:
+    """Raises ValueError unless RT-1-X has a rule for the dataset."""
+    if name not in _RULES:
+        raise ValueError(f"dataset {name!r}: RT-1-X has no rule for it; it has {sorted(_RULES)}")
 
 
 def rescale(

@@ -12,6 +12,7 @@ from arp_jax.data.cards import Card
 from arp_jax.data.open_x import CAMERAS, TRANSFORMS
 from arp_jax.data.rlds import Episode
 from arp_jax.data.rlds_features import Field
+from arp_jax.data.rtx_action import RTX, rtx_action
 from arp_jax.specs import ObservationSpec
 
 
@@ -31,6 +32,8 @@ def standardize(raw: Episode, card: Card, cameras: Iterable[str] | None = None) 
         raise ValueError(f"card {card.name!r}: no function of that name in open_x.py")
     try:
         episode = TRANSFORMS[card.name](raw)
+        if card.action_space == RTX:
+            episode = {**episode, "action": rtx_action(card.name, raw)}
         _check(episode, card, CAMERAS[card.name] if cameras is None else cameras)
     except KeyError as error:
         raise ValueError(f"{card.name}: the episode has no field {error}") from error

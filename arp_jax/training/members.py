@@ -86,7 +86,8 @@ def open_members(
     for name, _ in mix.members:
         place = target / name.strip("/").replace("/", "_")
         share = budget // len(mix.members)
-        packs.append(prepare_pack(Path(data.source) / name, place, data, observations, share))
+        source = Path(data.source) / name
+        packs.append(prepare_pack(source, place, data, observations, share, mix.action_space))
     specs = [policy_spec(pack, observations, *shape) for pack in packs]
     notes = check_agreement(mix, [(spec.observation, spec.action) for spec in specs])
     vectors = [*(feature.name for feature in specs[0].observation.features), "action"]

@@ -21,7 +21,12 @@ from arp_jax.training.data_config import DataConfig
 
 
 def prepare_pack(
-    path: Path, target: Path, config: DataConfig, observations: Sequence[str], budget: int
+    path: Path,
+    target: Path,
+    config: DataConfig,
+    observations: Sequence[str],
+    budget: int,
+    action_space: str = "",
 ) -> Pack:
     """Opens the pack at `path`, or packs the RLDS dataset there first.
 
@@ -31,6 +36,7 @@ def prepare_pack(
         config: the `data` section.
         observations: names that are packed; sentence vectors too, where language is asked for.
         budget: bytes of the pack that are kept in memory.
+        action_space: in which a public dataset is packed; "" is its card's own.
 
     Raises:
         ValueError: nothing usable at the path; the message says what was expected.
@@ -42,9 +48,10 @@ def prepare_pack(
         raise ValueError(f"config.data.{key} {error}{also}") from error
     if (folder / META_FILE).is_file():
         return open_pack(folder, budget)
-    names = tuple(observations)
-    if config.language and EMBEDDING in open_source(folder).specs.observation.names:
+    names, source = tuple(observations), open_source(folder)
+    if config.language and EMBEDDING in source.specs.observation.names:
         names = tuple(dict.fromkeys((*names, EMBEDDING)))
+    card = f"{source.card.name}:{action_space}" if source.card and action_space else None
     return pack_dataset(
         folder,
         target,
@@ -52,6 +59,7 @@ def prepare_pack(
         jax.process_index() == 0,
         split=config.split,
         resize=parse_resize(config.resize),
+        card=card,
         memory_budget=budget,
     )
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from arp_jax.data.cards import find_card
+from arp_jax.data.cards import load_card
 from arp_jax.data.examples import Examples
-from arp_jax.data.mixes import MIXES, Mix, find_mix, override
+from arp_jax.data.mixes import DIFFERENCES, MIXES, Mix, find_mix, override
 from arp_jax.data.mixture_loader import MixtureLoader
 from arp_jax.data.mixtures import check_agreement, main, member_shares
 from arp_jax.data.pack import open_pack, pack_dataset
@@ -226,9 +226,9 @@ def test_permitted_differences_become_notes():
 def public_specs(name):
     """(observation, action) of a mix's members: what all observe, cameras in one size."""
     specs = []
-    for member, _ in MIXES[name].members:
-        card = find_card(member)
-        assert card is not None, member
+    mix = MIXES[name]
+    for member, _ in mix.members:
+        card = load_card(f"{member}:{mix.action_space}" if mix.action_space else member)
         camera = dataclasses.replace(
             card.specs.observation.select(["image"]).cameras[0], height=256, width=320
         )
@@ -237,7 +237,7 @@ def public_specs(name):
     return specs
 
 
-@pytest.mark.parametrize("name", ["rtx_metric", "bridge_fractal"])
+@pytest.mark.parametrize("name", ["rtx", "rtx_metric", "bridge_fractal"])
 def test_public_mixes_agree_once_pictures_have_one_size(name):
     notes = check_agreement(MIXES[name], public_specs(name))
     assert notes[0] == []
@@ -245,9 +245,11 @@ def test_public_mixes_agree_once_pictures_have_one_size(name):
 
 
 def test_rtx_members_do_not_agree_in_physical_units():
-    specs = public_specs("rtx")
+    (first, _), (_, fractal) = public_specs("rtx_metric")[0], public_specs("rtx_metric")[0]
+    jaco = load_card("jaco_play").specs.action
+    mix = Mix((("fractal20220817_data", 1.0), ("jaco_play", 1.0)), differences=DIFFERENCES)
     with pytest.raises(SpecMismatch, match=r"jaco_play and fractal.* differ in action\.unit"):
-        check_agreement(MIXES["rtx"], specs)
+        check_agreement(mix, [(first, fractal), (first, jaco)])
 
 
 def test_command_prints_the_table(folder, capsys):

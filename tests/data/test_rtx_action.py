@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arp_jax.data.cards import load_card
 from arp_jax.data.rtx_action import DIMS, rtx_action
+from arp_jax.data.standardize import standardize
+from arp_jax.data.synthetic import synthetic_raw_episode
 
 # Two steps: one that moves, the last one of the episode at rest.
 MOVES = {
@@ -152,3 +155,18 @@ def test_errors_name_the_dataset():
         rtx_action("viola", {"action": MOVES})
     with pytest.raises(ValueError, match="viola: field 'action' is missing"):
         rtx_action("viola", {})
+
+
+def test_card_with_the_actions_of_rtx():
+    card = load_card("viola:rtx")
+    assert card.specs.action.dims == DIMS
+    raw = synthetic_raw_episode(card, length=5, seed=0)
+    episode = standardize(raw, card)
+    np.testing.assert_array_equal(episode["action"], rtx_action("viola", raw))
+    assert card.specs.observation == load_card("viola").specs.observation
+    with pytest.raises(
+        ValueError, match=r"card viola:rlds: no action space 'rlds'; there is 'rtx'"
+    ):
+        load_card("viola:rlds")
+    with pytest.raises(ValueError, match=r"dataset 'droid': RT-1-X has no rule"):
+        load_card("droid:rtx")
