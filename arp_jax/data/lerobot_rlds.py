@@ -34,14 +34,13 @@ from arp_jax.data.lerobot_read import (
     read_instructions,
 )
 from arp_jax.data.measured_specs import Meaning, Measured
+from arp_jax.data.source import LANGUAGE_KEYS
 from arp_jax.specs import CameraSpec
 
 ACTION = "action"
 REWARD = "next.reward"
 SUCCESS = "next.success"
 METADATA = {"episode_index": tfds.features.Scalar(np.int64, doc="its number in LeRobot's files")}
-# Several wordings as DROID stores them; `source.py` reads them so.
-_LANGUAGE = ("language_instruction", "language_instruction_2", "language_instruction_3")
 _MAGIC = {"png": b"\x89PNG", "jpeg": b"\xff\xd8"}
 
 
@@ -136,14 +135,14 @@ def make_job(
         coding=coding,
         successful=successful,
         sentences=sentences,
-        wordings=min(max(wordings, 1), len(_LANGUAGE)),
+        wordings=min(max(wordings, 1), len(LANGUAGE_KEYS)),
     )
 
 
 def language_features(job: LeRobotJob) -> dict[str, Any]:
     """TFDS features of the texts of a step."""
     text = tfds.features.Text(doc="what to do at this step, or another wording of it")
-    return dict.fromkeys(_LANGUAGE[: job.wordings], text)
+    return dict.fromkeys(LANGUAGE_KEYS[: job.wordings], text)
 
 
 def example_reader(job: LeRobotJob) -> Callable[[LeRobotEpisode], dict[str, Any]]:
@@ -172,7 +171,7 @@ def read_example(job: LeRobotJob, episode: LeRobotEpisode) -> dict[str, Any]:
         instruction=None,
     )
     for step, texts in zip(example["steps"], _wordings(job, episode), strict=True):
-        step.update(zip(_LANGUAGE, texts, strict=False))
+        step.update(zip(LANGUAGE_KEYS, texts, strict=False))
     return example
 
 

@@ -25,7 +25,7 @@ from arp_jax.data.tf_example import parse_episode
 METADATA = "episode_metadata"
 _FLAGS = ("is_first", "is_last", "is_terminal")
 # Instructions of one episode under several keys, as DROID stores them.
-_LANGUAGE = ("language_instruction", "language_instruction_2", "language_instruction_3")
+LANGUAGE_KEYS = ("language_instruction", "language_instruction_2", "language_instruction_3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Source:
             needed = raw_fields(self.card, self._cameras(wanted))
             return [name for name in needed if name in self.dataset.features]
         fields = [*(f"observation/{name}" for name in wanted), "action"]
-        optional = (*_FLAGS, "reward", *_LANGUAGE)
+        optional = (*_FLAGS, "reward", *LANGUAGE_KEYS)
         fields += [name for name in optional if name in self.dataset.features]
         metadata = [n for n in self.dataset.features if n.startswith(f"{METADATA}/")]
         return fields + metadata
@@ -118,7 +118,7 @@ class Source:
         if self.card is not None:
             episode = standardize(episode, self.card, self._cameras(wanted))
             return {**episode, "observation": {n: episode["observation"][n] for n in wanted}}
-        language = instructions(episode.pop(key) for key in _LANGUAGE if key in episode)
+        language = instructions(episode.pop(key) for key in LANGUAGE_KEYS if key in episode)
         metadata = episode.pop(METADATA, {})
         return {**episode, "language": language, "metadata": metadata}
 
@@ -152,4 +152,9 @@ def open_source(path: str | Path | RldsDataset, card: str | Path | Card | None =
 
 
 def _open(path: str | Path) -> RldsDataset:
-    return open_remote(path) if isinstance(path, str) and "://" in path else open_dataset(path)
+    if not (isinstance(path, str) and "://" in path):
+        return open_dataset(path)
+    try:
+        return open_remote(path)
+    except ImportError as error:  # one line for a user of a command
+        raise ValueError(f"{path}: {error}") from error
