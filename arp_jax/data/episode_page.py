@@ -28,7 +28,7 @@ LEFT, RIGHT, TOP, BOTTOM = 4.0, 316.0, 20.0, 78.0
 # Longer series are drawn by the least and the greatest of each of so many groups of steps.
 MAX_COLUMNS = 312
 # Limits widen the plot only while the data still fill this share of it.
-_LEAST_FILLED = 0.2
+_LEAST_FILLED = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,10 +216,11 @@ def _scale(values: np.ndarray, limits: np.ndarray | None, band: np.ndarray | Non
     """Values that the panel shows: the data and, where they are near, limits and band."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    span = high - low
     for extra in (limits, band):
         for value in () if extra is None else extra:
             wider = min(low, value), max(high, value)
-            if (high - low) >= _LEAST_FILLED * (wider[1] - wider[0]):
+            if span >= _LEAST_FILLED * (wider[1] - wider[0]):
                 low, high = wider
     margin = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05
     return _Scale(len(values), low - margin, high + margin)

@@ -65,13 +65,13 @@ def build_policy(
     Raises:
         ValueError: for an unknown name, or an unknown key in a section (named).
     """
-    if images:
-        from arp_jax.policies.preprocessed import ImagesConfig, PreprocessedPolicy, seen_spec
+    from arp_jax.policies.preprocessed import preprocessed
 
-        changed = ImagesConfig.from_section(images).of(spec.observation)
-        if changed:
-            inner = build_policy(name, section, seen_spec(spec, changed))
-            return PreprocessedPolicy(inner, changed, spec)
+    return preprocessed(lambda seen: _build_network(name, section, seen), spec, images or {})
+
+
+def _build_network(name: str, section: Mapping[str, Any], spec: PolicySpec) -> Policy:
+    """The policy for frames as it sees them."""
     options = {key: value for key, value in section.items() if key != "name"}
     if name == "arp":
         from arp_jax.policies.arp import ArpPolicy, ArpPolicyConfig

@@ -157,6 +157,25 @@ class PreprocessedPolicy:
         return {**batch, "observation": self.preprocess(batch["observation"], rng)}
 
 
+def preprocessed(
+    build: Callable[[PolicySpec], Policy], spec: PolicySpec, images: Mapping[str, Any]
+) -> Policy:
+    """Joins policy and preprocessing; with nothing to do to images, the policy as it is.
+
+    Args:
+        build: makes the policy for what it sees.
+        spec: what is observed and commanded, cameras as they are.
+        images: plain values of the config's `images` section.
+
+    Raises:
+        ValueError: the section does not make sense or does not fit the spec; named.
+    """
+    changed = ImagesConfig.from_section(images).of(spec.observation)
+    if not changed:
+        return build(spec)
+    return PreprocessedPolicy(build(seen_spec(spec, changed)), changed, spec)
+
+
 def network_of(policy: Policy) -> Policy:
     """The policy without preprocessing around it: for whoever asks about modules and weights."""
     return policy.inner if isinstance(policy, PreprocessedPolicy) else policy

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from arp_jax.policies.base import Policy
+from arp_jax.policies.preprocessed import preprocessed
 from arp_jax.specs import ActionSpec, FeatureSpec, ObservationSpec, PolicySpec
 from arp_jax.training.sections import read_section
 
@@ -71,10 +73,11 @@ class TinyPolicy:
 
 def build_tiny(
     name: str, section: Mapping[str, Any], spec: PolicySpec, images: Mapping[str, Any] | None = None
-) -> TinyPolicy:
+) -> Policy:
     """Takes the place of `build_policy` in the tests."""
     options = {key: value for key, value in section.items() if key != "name"}
-    return TinyPolicy(read_section(TinyConfig, options, "config.policy"), spec)
+    config = read_section(TinyConfig, options, "config.policy")
+    return preprocessed(lambda seen: TinyPolicy(config, seen), spec, images or {})
 
 
 def tiny_spec(window: int = 2, horizon: int = 4) -> PolicySpec:
