@@ -17,20 +17,28 @@ from arp_jax.data.tensorflow_files import FilePath, import_tensorflow
 
 
 def open_remote(path: str) -> RldsDataset:
-    """Opens a TFDS folder on any file system of TensorFlow (gs://, hdfs://, a local path, ...).
+    """Opens a TFDS folder on a file system of TensorFlow: gs://, what its plug-ins add, or a path.
 
     Args:
-        path: the folder that holds features.json. It may be given to `source.open_source` opened.
+        path: the folder that holds features.json. `source.open_source` takes URLs too.
 
     Raises:
         ImportError: TensorFlow is not installed.
-        ValueError: as `open_dataset`; or the shards are ArrayRecord files on a remote file system.
+        ValueError: as `open_dataset`; the file system is unknown; or the shards are ArrayRecord
+            files on a remote file system.
     """
+    scheme, remote, _ = path.partition("://")
+    known = import_tensorflow().io.gfile.get_registered_schemes()
+    if remote and scheme not in known:
+        raise ValueError(
+            f"{path}: this TensorFlow does not read {scheme}:// (it reads "
+            f"{', '.join(f'{name}://' for name in sorted(known) if name)}); copy or mount the folder"
+        )
     folder: Any = FilePath(path)
     dataset = open_dataset(folder, tensorflow_records)
     for shards in dataset.shards.values():
         for shard in shards:
-            if "://" in path and ".array_record" in shard.path.name:
+            if remote and ".array_record" in shard.path.name:
                 raise ValueError(
                     f"{path}: ArrayRecord shards cannot be read over the network; copy the folder "
                     "to a disk (e.g. gcloud storage cp -r) and open the copy"

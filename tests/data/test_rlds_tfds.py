@@ -159,6 +159,8 @@ def test_damage_and_absence_are_named(folder, remote, tmp_path):
         open_remote(f"{REMOTE}/nowhere")
     with pytest.raises(ValueError, match=r"did you mean ram://bucket/raw/1\.0\.0\?"):
         open_remote(f"{REMOTE}/raw")
+    with pytest.raises(ValueError, match=r"does not read ftp:// \(it reads file://, gs://, ram://"):
+        open_source("ftp://bucket/set")
     shutil.copytree(folder, tmp_path / "cut")
     shard = tmp_path / "cut" / "raw-train.tfrecord-00000-of-00002"
     content = shard.read_bytes()

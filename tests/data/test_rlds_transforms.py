@@ -9,6 +9,7 @@ import pytest
 
 from arp_jax.data import rlds_transforms as transforms
 from arp_jax.data.rlds import open_dataset
+from arp_jax.data.source import open_source
 from arp_jax.data.synthetic import synthetic_raw_episode
 from arp_jax.data.tensorflow_files import import_tensorflow
 from arp_jax.data.windows import window_table
@@ -37,6 +38,8 @@ def test_missing_packages_are_named():
         import_tensorflow()
     with pytest.raises(ImportError, match=r"pip install 'arp_jax\[tf\]'"):
         transforms.import_rlds()
+    with pytest.raises(ValueError, match=r"gs://bucket/set: .*pip install 'arp_jax\[tf\]'"):
+        open_source("gs://bucket/set")
 
 
 @needs_rlds
