@@ -1,11 +1,8 @@
 """`datasets/convert_act_hdf5.py`: ACT's episodes become RLDS, number for number."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.data.source import open_source
 from tests.commands import run_module
 from tests.data.act_files import act_arrays, write_act
-from tests.datasets.scripts import assert_refused, contents, load_converter
+from tests.datasets.scripts import assert_refused, load_converter
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
@@ -210,27 +207,6 @@ def test_faults_are_one_line_and_leave_no_dataset(script, tmp_path, capsys):
     texts = tmp_path / "texts.json"
     texts.write_text('{"episode_7.hdf5": "x"}')
     refused(files(), "no episode 'episode_7.hdf5'", flags=["--language_file", texts])
-
-
-def test_killed_and_started_again_gives_the_same_files(script, tmp_path, capsys, repository):
-    data = tmp_path / "data"
-    for number in range(12):
-        write_act(data / f"episode_{number}.hdf5", act_arrays(number, steps=20, columns=7))
-    command = [sys.executable, "datasets/convert_act_hdf5.py", data, "--workers", "1"]
-    command += ["--per_shard", "1", "--out", tmp_path / "killed"]
-    process = subprocess.Popen(
-        [str(part) for part in command], cwd=repository, stderr=subprocess.DEVNULL
-    )
-    work = tmp_path / "killed/act/1.0.0.incomplete"
-    while len(list(work.glob("*.done"))) < 2:
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed/act/1.0.0").exists()
-    killed = convert(script, capsys, tmp_path / "killed", data, "--per_shard", 1)
-    whole = convert(script, capsys, tmp_path / "whole", data, "--per_shard", 1)
-    assert contents(killed.path) == contents(whole.path)
 
 
 @pytest.mark.slow
