@@ -30,9 +30,10 @@ def open_remote(path: str) -> RldsDataset:
     scheme, remote, _ = path.partition("://")
     known = import_tensorflow().io.gfile.get_registered_schemes()
     if remote and scheme not in known:
+        schemes = ", ".join(f"{name}://" for name in sorted(known) if name)
         raise ValueError(
-            f"{path}: this TensorFlow does not read {scheme}:// (it reads "
-            f"{', '.join(f'{name}://' for name in sorted(known) if name)}); copy or mount the folder"
+            f"{path}: this TensorFlow does not read {scheme}:// (it reads {schemes}); "
+            "copy or mount the folder"
         )
     folder: Any = FilePath(path)
     dataset = open_dataset(folder, tensorflow_records)
