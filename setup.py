@@ -80,7 +80,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["arp_jax*", "robot_bridge*"]),
+    # configs: experiments import their common part from wherever they are started.
+    packages=[*find_packages(include=["arp_jax*", "robot_bridge*"]), "configs"],
     package_data={"arp_jax": ["sim/assets/*.xml", "evaluation/*.html", "data/*.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
