@@ -199,8 +199,7 @@ def _encode_pictures(
 ) -> tuple[Episode, dict[str, list[bytes]]]:
     pictures = {
         camera.name: [
-            encode_image(draw(qpos, camera, episode.start), image_format)
-            for qpos in episode.qpos
+            encode_image(draw(qpos, camera, episode.start), image_format) for qpos in episode.qpos
         ]
         for camera in cameras
     }
