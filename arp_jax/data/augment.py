@@ -1,8 +1,9 @@
 """Augmentation on the device, inside the jitted training step.
 
 Flows in: a batch as the loader made it (normalised) and a key. Flows out: a batch of the same
-shapes, each example changed at random. Pure jax functions; random crops belong to the policies that
-need them (their evaluation crops too), not here.
+shapes, each example changed at random: symmetries of a task, which change observations and actions
+together. Crops, sizes and colours of images belong to the policy, in training and evaluation alike:
+`models/image_augment.py`, `policies/preprocessed.py` and docs/decisions/0007.
 
 Push-T is symmetric under reflection about the axis of the goal T. With pixels normalised by
 (v - 256) / 256 (y down), the goal lies at the origin and its axis is y = -x, so that

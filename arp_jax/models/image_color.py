@@ -23,6 +23,12 @@ _COSINE = _YIQ_INVERSE @ np.diag([0, 1.0, 1.0]) @ _YIQ
 _SINE = _YIQ_INVERSE @ np.array([[0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]) @ _YIQ
 
 
+def hue_matrix(turn: Any) -> Array:
+    """[3, 3], RGB to RGB: colours turned by `turn` (1 for a full one) at equal luma."""
+    angle = 2 * jnp.pi * turn
+    return _KEPT + jnp.cos(angle) * _COSINE + jnp.sin(angle) * _SINE
+
+
 def change_colors(
     frames: Array, brightness: Any = 1.0, contrast: Any = 1.0, saturation: Any = 1.0, hue: Any = 0.0
 ) -> Array:
@@ -38,8 +44,7 @@ def change_colors(
     Returns:
         float32 [F, h, w, 3]; values may lie outside [0, 255].
     """
-    angle = 2 * jnp.pi * hue
-    turn = _KEPT + jnp.cos(angle) * _COSINE + jnp.sin(angle) * _SINE  # [3, 3]
+    turn = hue_matrix(hue)
     fade = saturation * np.eye(3) + (1 - saturation) * np.tile(LUMA, (3, 1))
     matrix = brightness * contrast * jnp.matmul(turn, fade, precision="highest")  # [3, 3]
     # Channel d gets matrix[d, d - s] times channel d - s, for s = 0, 1, 2: sums of whole pictures,

@@ -145,7 +145,7 @@ def test_a_real_image_policy(tmp_path: Path, repository: Path) -> None:
         "--config=configs/push_t_image.py",
         f"--workdir={folder}",
         "--config.data.source=synthetic",
-        "--config.images.size=(64, 64)",
+        "--config.images.size=(88, 88)",
         "--config.images.scale=(0.8, 1.0)",
         "--config.images.contrast=0.2",
         "--config.policy.layers=2",
