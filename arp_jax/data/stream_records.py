@@ -66,11 +66,12 @@ class EpisodeRecords:
             reader: one of `READERS`.
 
         Raises:
+            ImportError: TensorFlow is missing and would be used.
             ValueError: unknown split or reader, or fewer records than hosts.
         """
         if reader not in READERS:
             raise ValueError(f"reader {reader!r} is unknown; choose one of {READERS}")
-        self._dataset, self._seed, self._cycle, self._reader = dataset, seed, cycle, reader
+        self._dataset, self._seed, self._cycle = dataset, seed, cycle
         name, start, stop = dataset.resolve(split)
         parts, first = [], 0
         for shard in dataset.shards[name]:
@@ -78,6 +79,10 @@ class EpisodeRecords:
             if begin < end:
                 parts.append(_Part(shard, begin, end))
             first += shard.episodes
+        is_array_record = any(".array_record" in part.shard.path.name for part in parts)
+        self._in_tensorflow = reader == "tensorflow" and not is_array_record
+        if self._in_tensorflow:
+            import_tensorflow()  # says at once if it is missing
         index, count = host
         by_shard = len(parts) >= count
         self._parts = parts[index::count] if by_shard else parts
@@ -98,7 +103,6 @@ class EpisodeRecords:
                 out unread as far as they go, then single records.
 
         Raises:
-            ImportError: TensorFlow is missing and `reader` is "tensorflow".
             ValueError: a shard cannot be read; names the file or the folder.
         """
         first, inside = divmod(skip, self.per_pass)
@@ -112,10 +116,7 @@ class EpisodeRecords:
         while len(parts) > 1 and skip >= parts[0].end - parts[0].begin:
             skip -= parts[0].end - parts[0].begin
             parts = parts[1:]
-        in_tensorflow = self._reader == "tensorflow" and not any(
-            ".array_record" in part.shard.path.name for part in parts
-        )
-        read = self._by_tensorflow if in_tensorflow else self._by_python
+        read = self._by_tensorflow if self._in_tensorflow else self._by_python
         yield from itertools.islice(read(parts), skip + index, None, step)
 
     def _by_tensorflow(self, parts: list[_Part]) -> Iterator[Record]:
