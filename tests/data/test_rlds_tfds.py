@@ -17,12 +17,16 @@ from arp_jax.data.rlds import open_dataset
 from arp_jax.data.rlds_features import fields_from_json
 from arp_jax.data.rlds_tfds import open_remote
 from arp_jax.data.source import open_source
+from arp_jax.data.stream import Streamer
+from arp_jax.data.stream_member import StreamConfig, StreamMember
 from arp_jax.data.synthetic import write_raw_dataset
 from arp_jax.data.synthetic_features import fields_of_types
 from arp_jax.data.tf_example import parse_episode
+from arp_jax.normalize import affine_from_limits
+from arp_jax.specs import PolicySpec
 from tests.data.list_fields import FEATURES, episode
 from tests.data.raw_card import assert_same_episode, raw_card
-from tests.data.rlds_folder import ACTION_SPEC, synthetic_episodes, write_folder
+from tests.data.rlds_folder import ACTION_SPEC, OBSERVATION_SPEC, synthetic_episodes, write_folder
 from tests.data.test_tf_example import assert_values, stored_fields
 
 tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install tensorflow-cpu")
@@ -91,6 +95,26 @@ def test_a_remote_folder_is_packed_like_its_copy(tmp_path):
     steps = np.arange(12)
     for name, values in packs[0].read_steps(steps).items():
         np.testing.assert_array_equal(values, packs[1].read_steps(steps)[name])
+
+
+def test_a_remote_folder_is_streamed_like_its_copy(tmp_path):
+    local = write_folder(tmp_path / "toy", synthetic_episodes([4, 3, 5, 6]), files=3)
+    copy_to(f"{REMOTE}/streamed", local)
+    spec = PolicySpec(OBSERVATION_SPEC, ACTION_SPEC, window=2, horizon=3)
+    limits = affine_from_limits([0, 0], [512, 512])
+    near, far = (
+        Streamer(
+            [StreamMember(open_source(source))],
+            spec,
+            {"agent_pos": limits, "action": limits},
+            batch_size=4,
+            seed=0,
+            config=StreamConfig(cycle=2),
+        )
+        for source in (str(local), f"{REMOTE}/streamed")
+    )
+    for _ in range(12):
+        assert_same_episode(next(near), next(far))
 
 
 def compare_with_tfds(folder, card):
