@@ -51,10 +51,14 @@ class Case(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One measurement; `memory_mb` is {samples: MB}, `waiting` the share of the consumer's time."""
+    """One measurement; `memory_mb` is {samples: MB}, `waiting` the share of the consumer's time.
+
+    `cpu_ms` is processor time a sample, over all threads: what a busy machine does not change.
+    """
 
     loader: str
     samples_per_second: float
+    cpu_ms: float
     waiting: float | None
     memory_mb: dict[int, float]
     memory_growth: float | None
@@ -96,7 +100,7 @@ def measure(directory: Path, case: Case, batch_size: int, samples: int) -> Row:
     with prefetch(loader, depth=2) as batches:
         for _ in range(4):
             consume(next(batches))
-        done, waited, begin = 0, 0.0, time.perf_counter()
+        done, waited, begin, busy = 0, 0.0, time.perf_counter(), time.process_time()
         while done < samples:
             asked = time.perf_counter()
             batch = next(batches)
@@ -104,7 +108,7 @@ def measure(directory: Path, case: Case, batch_size: int, samples: int) -> Row:
             consume(batch)
             done += batch_size
             memory.append((done, resident_mb()))
-        seconds = time.perf_counter() - begin
+        seconds, busy = time.perf_counter() - begin, time.process_time() - busy
     pack.close()
     marks = {
         mark: statistics.median(mb for n, mb in memory if mark - BEFORE_MARK < n <= mark)
@@ -112,7 +116,8 @@ def measure(directory: Path, case: Case, batch_size: int, samples: int) -> Row:
         if mark <= done
     }
     growth = marks[MARKS[-1]] / marks[MARKS[0]] - 1 if MARKS[-1] in marks else None
-    return Row(f"arp_jax, {case.name}", done / seconds, waited / seconds, marks, growth, done)
+    rate, cpu_ms = done / seconds, 1e3 * busy / done
+    return Row(f"arp_jax, {case.name}", rate, cpu_ms, waited / seconds, marks, growth, done)
 
 
 def measure_octo(args: argparse.Namespace, dataset: Path) -> Iterator[Row]:
@@ -143,8 +148,9 @@ def measure_octo(args: argparse.Namespace, dataset: Path) -> Iterator[Row]:
             found.append((json.loads(done.stdout.splitlines()[-1]), calls))
         best, calls = max(found, key=lambda entry: entry[0]["samples_per_second"])
         memory = {int(mark): mb for mark, mb in best["memory_mb"].items()}
-        rate = best["samples_per_second"]
-        yield Row(f"{name}, {calls} calls", rate, None, memory, None, best["samples"])
+        rate, cpu_ms = best["samples_per_second"], best["cpu_ms"]
+        name = f"{name}, TF {best['tensorflow']}, {calls} calls"
+        yield Row(name, rate, cpu_ms, None, memory, None, best["samples"])
 
 
 def print_row(row: Row, first: Row) -> None:
@@ -154,7 +160,8 @@ def print_row(row: Row, first: Row) -> None:
     growth = "" if row.memory_growth is None else f" ({100 * row.memory_growth:+.1f} %)"
     ratio = first.samples_per_second / row.samples_per_second
     print(
-        f"{row.loader:<38} {row.samples_per_second:>8,.0f} samples/s  waiting {waiting}  "
+        f"{row.loader:<42} {row.samples_per_second:>7,.0f} samples/s  {row.cpu_ms:5.2f} ms CPU  "
+        f"waiting {waiting}  "
         f"MB {memory}{growth}" + (f"  ours is {ratio:.1f} x" if "octo" in row.loader else ""),
         flush=True,
     )

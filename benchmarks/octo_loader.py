@@ -79,10 +79,11 @@ def main(settings: dict) -> dict:
             if samples >= mark and mark not in memory:
                 memory[mark] = resident_mb()
         if begin is None and samples >= settings["warm"]:
-            begin, warm = time.perf_counter(), samples
+            begin, warm, busy = time.perf_counter(), samples, time.process_time()
     seconds = time.perf_counter() - begin
     return {
         "samples_per_second": (samples - warm) / seconds,
+        "cpu_ms": 1e3 * (time.process_time() - busy) / (samples - warm),
         "samples": samples,
         "seconds_to_first_batch": first,
         "memory_mb": memory,
