@@ -15,8 +15,8 @@ import numpy as np
 from arp_jax.data.checks import ACTION, Finding, without_consequences
 from arp_jax.data.checks_dims import Dim, Pair
 from arp_jax.data.checks_episode import EpisodeReport
-from arp_jax.data.checks_images import MOVES
 from arp_jax.data.checks_pairs import LAGS
+from arp_jax.data.checks_repeats import strange_repeats
 
 # With fewer episodes nothing is usual.
 LEAST_EPISODES = 5
@@ -26,13 +26,12 @@ LENGTH_DEVIATIONS, LENGTH_FACTOR = 8.0, 3.0
 JUMP_FACTOR, JUMP_SHARE = 9.0, 0.3
 # First action: times the usual distance from the state, and share of the limits.
 START_FACTOR, START_SHARE = 4.0, 0.15
+# What moves less than this, in its unit or beside the dimension that moves most, is at rest.
+STILL, STILL_SHARE = 1e-4, 1e-5
+# Jumps and outliers in more than this share of the episodes are their nature.
+HABIT = 0.25
 # Outliers of values: times the width in which the episodes' extremes lie.
 OUTLIER_FACTOR = 6.0
-# Pictures: a step that moves through this share of the robot's range; so many others are compared,
-# and so few of those may be repetitions. (A picture of 96 pixels does not show a smaller step.)
-REPEAT_MOVED, REPEAT_LEAST, REPEAT_SHARE = 0.01, 20, 0.02
-# A camera that stands still while the robot moves through so much of its range is frozen anyhow.
-REPEAT_TRAVEL, REPEAT_RUN = 0.5, 4
 _MAD_TO_SIGMA = 1.4826
 
 
@@ -52,11 +51,11 @@ def compare(
     read = [r for r in reports if r.length]
     found = [f for r in reports for f in r.findings]
     found = _usual_sizes(_usual_flags(found, read), read)
-    found += [*_lengths(read), *_duplicates(read), *_repeats(read)]
+    found += [*_lengths(read), *_duplicates(read), *strange_repeats(read)]
     for field, dims in table.items():
         having = [r for r in read if field in r.extents and r.length > 1]
         if having:
-            found += [*_constant(having, field, dims), *_values(having, field, dims)]
+            found += [*_constant(having, field, dims, pairs), *_values(having, field, dims)]
     following = [r for r in read if r.following is not None and r.length > 1]
     if following and pairs:
         found += [*_starts(following, pairs), *_shifts(following), *_senses(following, pairs)]
@@ -129,24 +128,23 @@ def _duplicates(reports: Sequence[EpisodeReport]) -> list[Finding]:
     return found
 
 
-def _constant(reports: Sequence[EpisodeReport], field: str, dims: Sequence[Dim]) -> list[Finding]:
-    """Dimensions of one value in the whole split."""
+def _constant(
+    reports: Sequence[EpisodeReport], field: str, dims: Sequence[Dim], pairs: Sequence[Pair]
+) -> list[Finding]:
+    """Dimensions of one value in the whole split; a thing at rest is only noted."""
     if len(reports) < LEAST_EPISODES:
         return []
     low = np.min([r.extents[field].low for r in reports], axis=0)
     high = np.max([r.extents[field].high for r in reports], axis=0)
-    return [
-        Finding(
-            "constant_dim",
-            f"is {low[dim.index]:.4g} in every step of {len(reports)} episodes",
-            field=field,
-            dim=dim.name,
-            step=0,
-            file=reports[0].file,
-        )
-        for dim in dims
-        if low[dim.index] == high[dim.index]
-    ]
+    robot = {(pair.state.field, pair.state.name) for pair in pairs}
+    found = []
+    for dim in dims:
+        if low[dim.index] == high[dim.index]:
+            kind = "constant_dim" if field == ACTION or (field, dim.name) in robot else "at_rest"
+            message = f"is {low[dim.index]:.4g} in every step of {len(reports)} episodes"
+            where: dict[str, Any] = {"dim": dim.name, "file": reports[0].file}
+            found.append(Finding(kind, message, None, 0, field, **where))
+    return found
 
 
 def _values(reports: Sequence[EpisodeReport], field: str, dims: Sequence[Dim]) -> list[Finding]:
@@ -162,31 +160,33 @@ def _values(reports: Sequence[EpisodeReport], field: str, dims: Sequence[Dim]) -
     width, middle_low, middle_high = _width(low, high)
     below = middle_low - low > OUTLIER_FACTOR * width
     above = high - middle_high > OUTLIER_FACTOR * width
+    most = max(HABIT * len(reports), 1)
     found = []
     for dim in dims:
         d = dim.index
-        # A gripper shuts at once, a touched arm is stopped at once: that is no defect.
-        noisy = dim.gripper or dim.rate or usual_jump[d] == 0 or span[d] <= 0.01 * dim.extent
-        for i, (report, extent) in enumerate(zip(reports, extents, strict=True)):
-            where: dict[str, Any] = {"field": field, "dim": dim.name}
-            if not noisy and jumps[i, d]:
+        # Rounding errors of a simulated thing at rest are no movement.
+        if dim.gripper or span[d] <= max(STILL, STILL_SHARE * span.max()):
+            continue
+        # What is touched is stopped at once: that is no defect.
+        smooth = not dim.rate and usual_jump[d] > 0 and span[d] > 0.01 * dim.extent
+        jumping = np.flatnonzero(jumps[:, d]).tolist() if smooth else []
+        if len(jumping) <= most:
+            for i in jumping:
                 message = f"changes by {jump[i, d]:.4g} in one step, usually {usual_jump[d]:.4g}"
-                step = int(extent.jump_step[d])
-                found.append(Finding("jump", message, report.number, step=step, **where))
-            elif not dim.gripper and (below[i, d] or above[i, d]):
-                value, step = (
-                    (high[i, d], extent.high_step[d])
-                    if above[i, d]
-                    else (low[i, d], extent.low_step[d])
-                )
-                message = (
-                    f"{value:.4g}; most episodes stay in "
-                    f"{middle_low[d]:.4g} .. {middle_high[d]:.4g}"
-                )
-                found.append(
-                    Finding("value_outlier", message, report.number, step=int(step), **where)
-                )
+                found.append(_in(reports[i], "jump", message, extents[i].jump_step[d], dim))
+        usual = f"most episodes stay in {middle_low[d]:.4g} .. {middle_high[d]:.4g}"
+        for outside, values, steps in ((below, low, "low_step"), (above, high, "high_step")):
+            outliers = np.flatnonzero(outside[:, d]).tolist()
+            for i in outliers if len(outliers) <= most else ():
+                step = getattr(extents[i], steps)[d]
+                message = f"{values[i, d]:.4g}; {usual}"
+                found.append(_in(reports[i], "value_outlier", message, step, dim))
     return found
+
+
+def _in(report: EpisodeReport, kind: str, message: str, step: Any, dim: Dim) -> Finding:
+    """A finding in one dimension of one episode."""
+    return Finding(kind, message, report.number, int(step), dim.field, dim.name)
 
 
 def _width(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -197,45 +197,6 @@ def _width(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     )
     width = middle_high - middle_low + _MAD_TO_SIGMA * scatter
     return np.where(width > 0, width, np.inf), middle_low, middle_high
-
-
-def _repeats(reports: Sequence[EpisodeReport]) -> list[Finding]:
-    """Repeated pictures where the picture of a robot that moves as far always changes."""
-    found = []
-    for camera in sorted({name for r in reports for name in r.repeats}):
-        having = [r for r in reports if camera in r.repeats]
-        changed = np.sum([r.repeats[camera].changed for r in having], axis=0)  # as MOVES
-        repeated = np.sort(np.concatenate([r.repeats[camera].moved for r in having]))
-        for report in having:
-            steps, moved = report.repeats[camera].steps, report.repeats[camera].moved
-            if not len(steps):
-                continue
-            # Steps that moved half as far or more: how many changed; how many did not, elsewhere.
-            same = _at_least(repeated, moved / 2) - _at_least(np.sort(moved), moved / 2)
-            other = changed[np.minimum(np.searchsorted(MOVES, moved / 2), len(MOVES) - 1)]
-            rare = (moved > REPEAT_MOVED) & (other >= REPEAT_LEAST) & (same <= REPEAT_SHARE * other)
-            strange = rare | _frozen(steps, moved)
-            if strange.any():
-                step, count = int(steps[strange][0]), int(strange.sum())
-                message = f"{count} picture(s) equal the one before while the robot moves"
-                field, last = f"observation/{camera}", int(steps[strange][-1])
-                where: dict[str, Any] = {"steps": count, "last": last}
-                found.append(
-                    Finding("duplicate_frames", message, report.number, step, field, **where)
-                )
-    return found
-
-
-def _at_least(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many of the ordered numbers are as large as each value."""
-    return len(ordered) - np.searchsorted(ordered, values, side="left")
-
-
-def _frozen(steps: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Which repetitions belong to a run during which the robot travels through its range."""
-    run = np.concatenate([[0], np.cumsum(np.diff(steps) != 1)])
-    travel, size = np.bincount(run, moved), np.bincount(run)
-    return (travel[run] > REPEAT_TRAVEL) & (size[run] >= REPEAT_RUN)
 
 
 def _starts(reports: Sequence[EpisodeReport], pairs: Sequence[Pair]) -> list[Finding]:

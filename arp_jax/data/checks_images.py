@@ -131,11 +131,12 @@ def _small_pixels(frame: bytes, height: int) -> np.ndarray:
 
 
 def _movement(view: EpisodeView, table: Mapping[str, Sequence[Dim]]) -> np.ndarray:
-    """How far the robot moved into each step, [T]: the largest share of a dimension's range."""
+    """How far the robot moved into each step, [T]: mean share of the dimensions' ranges."""
     moved = np.zeros(view.length)
     fields = [f for f in table if f != ACTION and f in view.vectors] or [ACTION]
     for field in fields:
-        dims = [d for d in table[field] if not d.rate]
+        # A gripper that closes far away changes no pixel.
+        dims = [d for d in table[field] if not (d.rate or d.gripper)]
         if not dims or view.length < 2:
             continue
         index = [d.index for d in dims]
@@ -143,5 +144,5 @@ def _movement(view: EpisodeView, table: Mapping[str, Sequence[Dim]]) -> np.ndarr
         extent = np.array([d.extent if np.isfinite(d.extent) else 0.0 for d in dims])
         span = np.maximum(np.ptp(values, axis=0)[index], np.maximum(_LEAST_RANGE * extent, 1e-9))
         share = changes(values, table[field])[:, index] / span
-        moved[1:] = np.maximum(moved[1:], share.max(axis=1))
+        moved[1:] = np.maximum(moved[1:], share.mean(axis=1))
     return moved

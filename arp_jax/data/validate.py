@@ -25,6 +25,7 @@ from arp_jax.data.checks_dims import dims_of, pairs_of
 from arp_jax.data.checks_episode import EpisodeReport, merge_bands
 from arp_jax.data.folders import find_dataset
 from arp_jax.data.source import Source, open_source
+from arp_jax.data.store import META_FILE
 from arp_jax.data.validate_copy import write_copy
 from arp_jax.data.validate_fix import FLAGS, left_alone, plan_repairs
 from arp_jax.data.validate_page import write_page
@@ -121,11 +122,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _find(dataset: str, data_dir: Path) -> Path:
     """A folder, or the newest version of a name."""
-    path = Path(dataset)
-    if path.is_dir():
-        return find_dataset(path)
-    if (data_dir / dataset).is_dir():
-        return find_dataset(data_dir / dataset)
+    for path in (Path(dataset), data_dir / dataset):
+        if path.is_dir():
+            folder = find_dataset(path)
+            if (folder / META_FILE).is_file():
+                raise ValueError(f"{folder}: is a pack; validate the dataset that it was made from")
+            return folder
     raise ValueError(
         f"{dataset}: neither a folder nor a dataset in {data_dir}; name the folder that holds "
         "features.json, or give --data_dir"
@@ -153,11 +155,10 @@ def _fix(result: Validation, source: Source, args: argparse.Namespace) -> None:
         print(f"flags set from the episodes' bounds: {names}")
     if args.clip:
         clipped = sum(f.steps for f in result.findings if f.kind == "action_range")
-        print(f"actions clipped to the limits: {clipped} values")
+        print(f"actions clipped to the limits: {clipped} values lay clearly outside")
     for group in groups_of(left_alone(result.findings, args.clip)):
-        print(
-            f"left as it is: {group.kind} in {group.first.signal or 'the episode'}, {group.where}"
-        )
+        where = "; ".join(filter(None, [group.where, group.others]))
+        print(f"left as it is: {group.kind} in {group.signal or 'the episode'}, {where}")
     kept = sum(not repair.dropped for repair in repairs)
     print(f"corrected copy: {folder}, {kept} of {result.episodes} episodes")
 

@@ -26,7 +26,7 @@ from arp_jax.data.validate_report import Group, Validation, groups_of
 from arp_jax.data.validate_scan import Piece, readable, view_of
 
 # Episodes that are drawn: good ones spread over the split, and the first of the findings.
-SAMPLES, FLAGGED = 5, 8
+SAMPLES, FLAGGED = 5, 16
 # Findings listed under a group, vectors that are worth a plot, instructions that are listed.
 LISTED, MOST_DIMS, INSTRUCTIONS = 30, 64, 12
 THUMBNAIL_WIDTH = 160
@@ -171,10 +171,10 @@ def _facts(validation: Validation, source: Source) -> list[tuple[str, str]]:
     action, lengths = source.specs.action, list(validation.lengths.values())
     facts = [("dataset", str(validation.path)), ("split", validation.split)]
     if lengths:
-        hours = validation.steps / action.rate_hz / 3600
+        minutes = validation.steps / action.rate_hz / 60
         facts += [
             ("episodes", f"{len(lengths)} of {min(lengths)} to {max(lengths)} steps"),
-            ("steps", f"{validation.steps}, {hours:.3g} h at {action.rate_hz:g} Hz"),
+            ("steps", f"{validation.steps}, {minutes:.1f} min at {action.rate_hz:g} Hz"),
         ]
     gripper = f", gripper {action.gripper}" if action.gripper else ""
     facts.append(("action", f"{action.size} dimensions, {action.unit}, {action.frame}{gripper}"))

@@ -1,6 +1,6 @@
 """What a validation found, grouped for people and as JSON.
 
-In: findings and counts. Out: `Group`s (one kind in one signal), a table in the terminal, a JSON
+In: findings and counts. Out: `Group`s (one kind in one field), a table in the terminal, a JSON
 file. The HTML page is `validate_page.py`.
 """
 
@@ -88,7 +88,7 @@ class Validation:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Findings of one kind in one signal, the first one first."""
+    """Findings of one kind in one field, the first one first."""
 
     findings: tuple[Finding, ...]
 
@@ -113,9 +113,17 @@ class Group:
         return KINDS[self.kind].advice
 
     @property
+    def signal(self) -> str:
+        """The field with the dimensions concerned, e.g. "action[x, y]"."""
+        dims = list(dict.fromkeys(f.dim for f in self.findings if f.dim))
+        listed = ", ".join(dims[:_NAMED])
+        more = f", {len(dims) - _NAMED} more" if len(dims) > _NAMED else ""
+        return f"{self.first.field}[{listed}{more}]" if dims else self.first.field
+
+    @property
     def episodes(self) -> list[int]:
         """Numbers of the episodes concerned."""
-        return [f.episode for f in self.findings if f.episode is not None]
+        return list(dict.fromkeys(f.episode for f in self.findings if f.episode is not None))
 
     @property
     def where(self) -> str:
@@ -139,12 +147,12 @@ def groups_of(findings: Sequence[Finding]) -> list[Group]:
     """Groups, errors first, then those that concern most episodes."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.kind, finding.signal), []).append(finding)
+        groups.setdefault((finding.kind, finding.field), []).append(finding)
     result = [Group(tuple(members)) for members in groups.values()]
 
     def order(group: Group) -> tuple[int, int, str, str]:
         severity = SEVERITIES.index(group.severity)
-        return severity, -len(group.findings), group.kind, group.first.signal
+        return severity, -len(group.findings), group.kind, group.first.field
 
     return sorted(result, key=order)
 
@@ -159,7 +167,7 @@ def print_table(validation: Validation, console: Console) -> None:
         for group in groups:
             table.add_row(
                 f"[{_COLORS[group.severity]}]{group.severity}[/]",
-                f"{group.kind}\n{_plain(group.first.signal)}",
+                f"{group.kind}\n{_plain(group.signal)}",
                 "\n".join(filter(None, [group.where, _plain(group.first.file), group.others])),
                 f"{_plain(group.first.message)}\n[dim]{_plain(group.advice)}[/]",
             )

@@ -12,9 +12,11 @@ import numpy as np
 
 from arp_jax.data.images import encode_image
 from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.source import open_source
 from arp_jax.data.synthetic_features import fields_of_types, tfds_features
 from arp_jax.data.tf_example_write import serialize_episode
 from arp_jax.data.tfrecord import frame_record
+from arp_jax.data.validate import validate
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec
 
 DIMS = (*(f"joint_{i}" for i in range(6)), "gripper")
@@ -104,3 +106,8 @@ def write_raw_episodes(folder: Path, episodes, specs=ARM_SPECS, types=None, shar
     if specs is not None:
         specs.write(out)
     return out
+
+
+def findings_of(folder, workers=1):
+    """Every finding of the split "train"."""
+    return validate(open_source(folder), workers=workers, progress=False).findings

@@ -9,13 +9,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from arp_jax.data.checks_compare import compare
-from arp_jax.data.checks_dims import dims_of, pairs_of
 from arp_jax.data.images import encode_image
 from arp_jax.data.rlds import DatasetSpecs
-from arp_jax.data.source import open_source
-from arp_jax.data.validate_scan import scan
-from arp_jax.specs import ObservationSpec
+from arp_jax.specs import FeatureSpec, ObservationSpec
 from tests.data.defect_sets import (
     ARM_SPECS,
     DIMS,
@@ -23,17 +19,12 @@ from tests.data.defect_sets import (
     HIGH,
     LOW,
     RATE,
+    TYPES,
     WIDTH,
     arm_episodes,
+    findings_of,
     write_raw_episodes,
 )
-
-
-def findings_of(folder, workers=1):
-    """Every finding of the split "train"."""
-    source = open_source(folder)
-    reports = [r for piece in scan(source, "train", workers) for r in piece.episodes]
-    return compare(reports, dims_of(source.specs), pairs_of(source.specs))
 
 
 def cut(episode, begin, end):
@@ -302,6 +293,18 @@ def _opposite_gripper(state, action):
     state[:, 6] = 1 - state[:, 6]
 
 
+def _slow_camera(episodes):
+    for episode in episodes:
+        frames = episode["observation"]["image"]
+        for t in range(1, len(frames), 2):
+            frames[t] = frames[t - 1]
+
+
+def _never_a_new_picture(episodes):
+    for episode in episodes:
+        episode["observation"]["image"][:] = episode["observation"]["image"][0]
+
+
 def _no_last(episodes):
     for episode in episodes:
         episode["is_last"][:] = False
@@ -318,6 +321,8 @@ COMMON_DEFECTS = {
     "late": (lambda e: _deltas(e, 1), _specs(None, DELTA), "misaligned", {"action"}, False),
     "constant": (_everywhere(_zero_joint), _specs(), "constant_dim", {"action", STATE}, True),
     "sense": (_everywhere(_opposite_gripper), _specs(), "gripper_sense", {STATE}, True),
+    "slow camera": (_slow_camera, _specs(), "slow_camera", {"observation/image"}, True),
+    "still": (_never_a_new_picture, _specs(), "duplicate_frames", {"observation/image"}, False),
     "flags": (_no_last, _specs(), "flags_unset", {"is_last"}, True),
 }
 
@@ -331,6 +336,21 @@ def test_a_defect_of_all_episodes_is_found(name, tmp_path):
     assert {f.kind for f in found} == {kind}, found
     assert {f.field for f in found} == fields
     assert {f.episode for f in found} == ({None} if once else set(range(10)))
+
+
+def test_a_thing_at_rest_is_only_noted(tmp_path):
+    specs = _specs()
+    goal = FeatureSpec("goal", ("x", "y"), "m", "world")
+    features = (*specs.observation.features, goal)
+    observation = dataclasses.replace(specs.observation, features=features)
+    episodes = arm_episodes(6)
+    for number, episode in enumerate(episodes):
+        length = len(episode["action"])
+        episode["observation"]["goal"] = np.full((length, 2), (0.5, number), np.float32)
+    types = {**TYPES, "observation/goal": "float32[2]"}
+    folder = write_raw_episodes(tmp_path, episodes, DatasetSpecs(observation, specs.action), types)
+    (found,) = findings_of(folder)
+    assert (found.kind, found.severity, found.signal) == ("at_rest", "note", "observation/goal[x]")
 
 
 def test_correct_deltas_are_not_reported(tmp_path):
