@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from arp_jax.interop.arp import convert_arp, to_torch_state
-from arp_jax.interop.torch_state import Report, Rule, conv_kernel, convert, linear_kernel, to_torch
+from arp_jax.interop.torch_encoder import linear_rules
+from arp_jax.interop.torch_resnet import trunk_rules
+from arp_jax.interop.torch_state import Report, Rule, conv_kernel, convert, to_torch
 from arp_jax.models.observation_encoder import ImageEncoder
-from arp_jax.models.resnet import STAGE_BLOCKS
 from arp_jax.policies.arp import ArpPolicy
 
 IMAGE_ENCODER = "obs_encoder.obs_nets.image"
@@ -106,37 +107,10 @@ def _pool_constants(policy: ArpPolicy) -> dict[str, np.ndarray]:
 
 def encoder_rules(encoder: ImageEncoder) -> list[Rule]:
     """One rule per tensor of the published image encoder."""
-    trunk = f"{IMAGE_ENCODER}.backbone.nets"
-    rules = [
-        *_layer(f"{trunk}.0", ("trunk", "stem_conv"), "conv", bias=False),
-        *_layer(f"{trunk}.1", ("trunk", "stem_norm"), "norm"),
-        *_layer(f"{IMAGE_ENCODER}.pool.nets", ("keypoint_conv",), "conv"),
-        *_layer(f"{IMAGE_ENCODER}.nets.3", ("feature_dense",), "linear"),
-        *_layer("obs_feat_linear", ("token_dense",), "linear"),
+    trunk = f"{IMAGE_ENCODER}.backbone.nets."
+    return [
+        *trunk_rules(trunk, ("trunk",), encoder.depth, encoder.norm, numbered=True),
+        *linear_rules(f"{IMAGE_ENCODER}.pool.nets", ("keypoint_conv",), conv_kernel),
+        *linear_rules(f"{IMAGE_ENCODER}.nets.3", ("feature_dense",)),
+        *linear_rules("obs_feat_linear", ("token_dense",)),
     ]
-    for stage, blocks in enumerate(STAGE_BLOCKS[encoder.depth]):
-        for block in range(blocks):
-            # The trunk as a list: 0 conv, 1 norm, 2 relu, 3 max-pool, 4 and on the stages.
-            name = f"{trunk}.{stage + 4}.{block}"
-            has_projection = stage > 0 and block == 0
-            rules += _block(name, ("trunk", f"stages_{stage}_{block}"), has_projection)
-    return rules
-
-
-def _block(name: str, path: tuple[str, ...], has_projection: bool) -> Iterator[Rule]:
-    for number in (1, 2):
-        yield from _layer(f"{name}.conv{number}", (*path, f"conv{number}"), "conv", bias=False)
-        yield from _layer(f"{name}.bn{number}", (*path, f"norm{number}"), "norm")
-    if has_projection:
-        yield from _layer(f"{name}.downsample.0", (*path, "skip_conv"), "conv", bias=False)
-        yield from _layer(f"{name}.downsample.1", (*path, "skip_norm"), "norm")
-
-
-def _layer(name: str, path: tuple[str, ...], kind: str, bias: bool = True) -> Iterator[Rule]:
-    if kind == "norm":
-        yield Rule(f"{name}.weight", (*path, "scale"))
-    else:
-        layout = conv_kernel if kind == "conv" else linear_kernel
-        yield Rule(f"{name}.weight", (*path, "kernel"), layout)
-    if bias:
-        yield Rule(f"{name}.bias", (*path, "bias"))
