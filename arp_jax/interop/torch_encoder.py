@@ -26,6 +26,16 @@ def norm_rules(torch_name: str, path: tuple[str, ...]) -> Iterator[Rule]:
     yield Rule(f"{torch_name}.bias", (*path, "bias"))
 
 
+def detr_encoder_layer_rules(name: str, ours: tuple[str, ...]) -> Iterator[Rule]:
+    """Rules of one encoder layer called `name`, at `ours` in our tree."""
+    yield Rule(f"{name}.self_attn.in_proj_weight", (*ours, "qkv", "kernel"), linear_kernel)
+    yield Rule(f"{name}.self_attn.in_proj_bias", (*ours, "qkv", "bias"), as_is)
+    for theirs, leaf in LINEAR_LAYERS.items():
+        yield from linear_rules(f"{name}.{theirs}", (*ours, leaf))
+    for theirs, leaf in NORMS.items():
+        yield from norm_rules(f"{name}.{theirs}", (*ours, leaf))
+
+
 def detr_encoder_rules(
     prefix: str, path: tuple[str, ...], layers: int, final_norm: bool = True
 ) -> Iterator[Rule]:
@@ -34,12 +44,6 @@ def detr_encoder_rules(
     `path` is where the `DetrEncoder` lies in our tree.
     """
     for i in range(layers):
-        name, ours = f"{prefix}layers.{i}", (*path, f"blocks_{i}")
-        yield Rule(f"{name}.self_attn.in_proj_weight", (*ours, "qkv", "kernel"), linear_kernel)
-        yield Rule(f"{name}.self_attn.in_proj_bias", (*ours, "qkv", "bias"), as_is)
-        for theirs, leaf in LINEAR_LAYERS.items():
-            yield from linear_rules(f"{name}.{theirs}", (*ours, leaf))
-        for theirs, leaf in NORMS.items():
-            yield from norm_rules(f"{name}.{theirs}", (*ours, leaf))
+        yield from detr_encoder_layer_rules(f"{prefix}layers.{i}", (*path, f"blocks_{i}"))
     if final_norm:
         yield from norm_rules(f"{prefix}norm", (*path, "norm_out"))

@@ -20,13 +20,14 @@ NORM_EPSILON = 1e-5
 
 
 def sine_positions_2d(
-    height: int, width: int, embed_dim: int, period: float = 10000.0
+    height: int, width: int, embed_dim: int, period: float = 10000.0, scaled: bool = True
 ) -> np.ndarray:
     """Fixed positions of the cells of a feature map, float32 [height, width, embed_dim].
 
     The first half of the channels encodes the row, the second half the column. A coordinate counts
-    from 1 and is scaled to (0, 2 pi]; channel 2 k of a half of d channels is its sine and channel
-    2 k + 1 its cosine after division by period^(2 k / d) (Carion et al. 2020, appendix A.4).
+    from 1 and is ``scaled`` to (0, 2 pi]; channel 2 k of a half of d channels is its sine and
+    channel 2 k + 1 its cosine after division by period^(2 k / d) (Carion et al. 2020, appendix
+    A.4).
 
     Raises:
         ValueError: ``embed_dim`` is not a multiple of 4.
@@ -38,7 +39,9 @@ def sine_positions_2d(
 
     def encode(count: int) -> np.ndarray:
         # The small constant keeps published values; it would matter only for a map of no cells.
-        angle = np.arange(1, count + 1) / (count + 1e-6) * 2 * np.pi
+        angle = np.arange(1.0, count + 1)
+        if scaled:
+            angle = angle / (count + 1e-6) * 2 * np.pi
         phase = angle[:, None] / divisors
         even = np.arange(half) % 2 == 0
         return np.where(even, np.sin(phase), np.cos(phase))  # [count, half]
