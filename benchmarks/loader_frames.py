@@ -17,11 +17,11 @@ from PIL import Image
 from arp_jax.data.episode_rlds import episode_features
 from arp_jax.data.images import encode_image
 from arp_jax.data.processes import run_jobs
-from arp_jax.data.records import available_cores
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.data.rlds_features import fields_from_json
 from arp_jax.data.tf_example_write import serialize_episode
 from arp_jax.data.tfrecord import frame_record
+from arp_jax.data.threads import available_cores
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec
 
 NAME, VERSION = "loader_frames", "1.0.0"

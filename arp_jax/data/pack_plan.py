@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from arp_jax.data.records import available_cores
 from arp_jax.data.rlds import SPECS_FILE
 from arp_jax.data.shards import RAW, Layout, Selection, ShardJob, layout_of, located
 from arp_jax.data.source import Source
 from arp_jax.data.store import ENCODED, FORMAT, FORMAT_VERSION
+from arp_jax.data.threads import available_cores
 from arp_jax.specs import ActionSpec, ObservationSpec
 
 # Small shards are shared out evenly and are cheap to write again after a kill; each of them is an

@@ -25,7 +25,7 @@ from arp_jax.data.pack_plan import (
     select,
 )
 from arp_jax.data.processes import run_jobs
-from arp_jax.data.records import FixedRecords, available_cores
+from arp_jax.data.records import FixedRecords
 from arp_jax.data.shards import (
     PARTIAL,
     Selection,
@@ -46,6 +46,7 @@ from arp_jax.data.store import (
     read_meta,
     record_groups,
 )
+from arp_jax.data.threads import available_cores
 from arp_jax.normalize import Stats, stats_to_json
 from arp_jax.specs import ActionSpec, ObservationSpec
 

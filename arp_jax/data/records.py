@@ -3,15 +3,13 @@
 Flows in: paths of ArrayRecord files, steps in each. Flows out: arrays for any step indices. Rows of
 numbers (`FixedRecords`) are raw little-endian bytes of one size, all features of the group side by
 side; pictures (`EncodedRecords`) are PNG or JPEG files as the dataset stored them, decoded when
-read, each distinct step of a request once, by all cores. Nothing is cached beyond what `load` puts
-into memory at once. What the groups of a store are is in `store.py`.
+read. Each distinct step of a request is read once, much data by all cores. Nothing is cached beyond
+what `load` puts into memory at once. What the groups of a store are is in `store.py`.
 """
 
 import dataclasses
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from arp_jax.data.buffers import BufferPool
 from arp_jax.data.images import decode_image
+from arp_jax.data.threads import Threads
 
 # Read-ahead threads would fetch records that random access does not want.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _BLOCK_BYTES = 16 << 20
-# Pictures decoded by one task of a thread: enough to hide its overhead, few enough to share out.
+# What a thread does in one go: enough to hide the overhead, little enough to share out.
 _PICTURES_A_TASK = 8
-# Records read in one call: cheaper than one by one, and decoding begins after the first few.
-_READ_AT_ONCE = 64
+_TASK_BYTES = 1 << 20
 
 
 class RecordFiles:
@@ -48,16 +46,15 @@ class RecordFiles:
         """Records of sorted step indices [n]; raises ValueError naming the file."""
         records: list[bytes] = []
         shards = self.shard_of(steps)
-        with self._lock:
-            for shard in np.unique(shards):
-                local = (steps[shards == shard] - self.bounds[shard]).tolist()
-                try:
-                    records.extend(self._reader(int(shard)).read(local))
-                except (RuntimeError, IndexError) as error:
-                    reason = str(error).splitlines()[0]
-                    raise ValueError(
-                        f"{self.paths[shard]}: cannot be read ({reason}); pack the dataset again"
-                    ) from error
+        for shard in np.unique(shards).tolist():
+            local = (steps[shards == shard] - self.bounds[shard]).tolist()
+            try:
+                records.extend(self._reader(shard).read(local))
+            except (RuntimeError, IndexError) as error:
+                reason = str(error).splitlines()[0]
+                raise ValueError(
+                    f"{self.paths[shard]}: cannot be read ({reason}); pack the dataset again"
+                ) from error
         return records
 
     def shard_of(self, steps: np.ndarray | int) -> Any:
@@ -65,9 +62,11 @@ class RecordFiles:
         return np.searchsorted(self.bounds, steps, side="right") - 1
 
     def _reader(self, shard: int) -> Any:
-        if shard not in self._readers:
-            self._readers[shard] = ArrayRecordReader(str(self.paths[shard]), _READER_OPTIONS)
-        return self._readers[shard]
+        # Reading by index is safe from several threads, opening a file twice would waste it.
+        with self._lock:
+            if shard not in self._readers:
+                self._readers[shard] = ArrayRecordReader(str(self.paths[shard]), _READER_OPTIONS)
+            return self._readers[shard]
 
     def close(self) -> None:
         """Closes the files; a later read opens them again."""
@@ -111,7 +110,7 @@ class FixedRecords:
 
     def __init__(self, files: RecordFiles, dtype: np.dtype) -> None:
         self._files, self._dtype = files, dtype
-        self._buffers = BufferPool()
+        self._buffers, self._threads = BufferPool(), Threads()
         self._columns: dict[str, np.ndarray] | None = None
 
     @property
@@ -157,10 +156,14 @@ class FixedRecords:
                 self._columns[name].take(indices.reshape(-1), 0, column, mode="clip")
         else:
             wanted = _Wanted.of(indices)
-            for part in _blocks(len(wanted.steps), self._dtype.itemsize):
+
+            def fill(part: np.ndarray) -> None:
                 rows = self._read(wanted.steps[part])
                 for name, column in columns.items():
                     column[wanted.places[part]] = rows[name]
+
+            parts = _blocks(len(wanted.steps), self._dtype.itemsize, _TASK_BYTES)
+            self._threads.run(fill, list(parts))
             for column in columns.values():
                 wanted.repeat(column)
         return {n: c.reshape(*indices.shape, *c.shape[1:]) for n, c in columns.items()}
@@ -169,8 +172,9 @@ class FixedRecords:
         return np.frombuffer(b"".join(self._files.read(steps)), self._dtype)
 
     def close(self) -> None:
-        """Closes the files; a later read opens them again."""
+        """Closes the files and ends the threads; a later read starts them again."""
         self._files.close()
+        self._threads.close()
 
 
 class EncodedRecords:
@@ -183,9 +187,8 @@ class EncodedRecords:
         self.names: tuple[str, ...] = (name,)
         self.nbytes = record_bytes
         self._files, self._shape = files, shape
-        self._buffers = BufferPool()
+        self._buffers, self._threads = BufferPool(), Threads()
         self._memory: tuple[np.ndarray, np.ndarray] | None = None
-        self._pool: ThreadPoolExecutor | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -210,19 +213,14 @@ class EncodedRecords:
         (name,) = names
         wanted = _Wanted.of(indices)
         rows = self._buffers.empty((indices.size, *self._shape))
-        tasks: list[Future[None]] = []
-        for start in range(0, len(wanted.steps), _READ_AT_ONCE):
-            encoded = self.encoded(wanted.steps[start : start + _READ_AT_ONCE])
-            for k in range(0, len(encoded), _PICTURES_A_TASK):
-                part = slice(start + k, start + k + _PICTURES_A_TASK)
-                pictures = encoded[k : k + _PICTURES_A_TASK]
-                places = wanted.places[part]
-                tasks.append(
-                    self._decoders().submit(
-                        self._decode, wanted.steps[part], pictures, rows, places
-                    )
-                )
-        _finish(tasks)
+
+        def fill(part: np.ndarray) -> None:
+            steps = wanted.steps[part]
+            places = wanted.places[part].tolist()
+            for step, data, place in zip(steps, self.encoded(steps), places, strict=True):
+                self._decode(int(step), data, rows[place])
+
+        self._threads.run(fill, list(_blocks(len(wanted.steps), 1, _PICTURES_A_TASK)))
         wanted.repeat(rows)
         return {name: rows.reshape(*indices.shape, *self._shape)}
 
@@ -233,34 +231,20 @@ class EncodedRecords:
         content, ends = self._memory
         return [content[ends[t] : ends[t + 1]].data for t in steps.tolist()]
 
-    def _decode(
-        self,
-        steps: np.ndarray,
-        encoded: Sequence[bytes | memoryview],
-        rows: np.ndarray,
-        places: np.ndarray,
-    ) -> None:
-        for step, data, place in zip(steps.tolist(), encoded, places.tolist(), strict=True):
-            try:
-                decode_image(data, rows[place])
-            except ValueError as error:
-                shard = self._files.shard_of(step)
-                raise ValueError(
-                    f"{self._files.paths[shard]}: {self.names[0]!r} of step "
-                    f"{step - self._files.bounds[shard]}: {error}; pack the dataset again"
-                ) from error
-
-    def _decoders(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(available_cores(), f"decode-{self.names[0]}")
-        return self._pool
+    def _decode(self, step: int, data: bytes | memoryview, out: np.ndarray) -> None:
+        try:
+            decode_image(data, out)
+        except ValueError as error:
+            shard = self._files.shard_of(step)
+            raise ValueError(
+                f"{self._files.paths[shard]}: {self.names[0]!r} of step "
+                f"{step - self._files.bounds[shard]}: {error}; pack the dataset again"
+            ) from error
 
     def close(self) -> None:
         """Closes the files and ends the threads; a later read starts them again."""
         self._files.close()
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        self._threads.close()
 
 
 Records = FixedRecords | EncodedRecords
@@ -281,20 +265,8 @@ def group_dtype(features: Mapping[str, Mapping[str, Any]], group: str) -> np.dty
     )
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _blocks(total: int, record_bytes: int) -> Iterator[np.ndarray]:
-    """Consecutive step indices 0 .. total-1 in blocks of a bounded size in bytes."""
-    size = max(1, _BLOCK_BYTES // record_bytes)
+def _blocks(total: int, record_bytes: int, block_bytes: int = _BLOCK_BYTES) -> Iterator[np.ndarray]:
+    """Consecutive indices 0 .. total-1 in blocks of at most `block_bytes`."""
+    size = max(1, block_bytes // record_bytes)
     for start in range(0, total, size):
         yield np.arange(start, min(start + size, total))
-
-
-def _finish(tasks: Sequence["Future[None]"]) -> None:
-    """Waits for all tasks, so that none writes on after an error; raises the first error."""
-    errors = [error for task in tasks if (error := task.exception()) is not None]
-    if errors:
-        raise errors[0]

@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from arp_jax.data.locks import exclusive
 from arp_jax.data.processes import run_jobs
-from arp_jax.data.records import available_cores
 from arp_jax.data.rlds import DatasetSpecs, open_dataset
 from arp_jax.data.rlds_build import check_arguments, write_sidecars
 from arp_jax.data.rlds_features import Field
 from arp_jax.data.shards import PARTIAL, write_json
+from arp_jax.data.threads import available_cores
 
 Example = dict[str, Any]
 Read = Callable[[Any], Example]

@@ -219,6 +219,29 @@ def test_a_second_process_waits_and_opens_the_result(source, packed, tmp_path):
     assert results == [open_pack(packed).content_hash] * 2
 
 
+@pytest.mark.parametrize("images", ["encoded", "raw"])
+def test_several_threads_read_at_once(source, tmp_path, images):
+    options = {"images": images, "shard_bytes": SHARD_BYTES, "memory_budget": 0}
+    pack = pack_dataset(source, tmp_path / "pack", NAMES, progress=False, **options)
+    expected = {name: joined(name) for name in pack.shapes}
+    wrong = []
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(30):
+            indices = rng.integers(0, 29, (8, 3))
+            for name, array in pack.read_steps(indices).items():
+                if not np.array_equal(array, expected[name][indices]):
+                    wrong.append((seed, name))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
 def test_bad_requests(source, packed, tmp_path):
     with pytest.raises(ValueError, match="no observation 'depth'; there are"):
         pack_dataset(source, tmp_path / "x", ["depth"], progress=False)
