@@ -96,6 +96,8 @@ def pack_part(
             episode, field and step); or `out_dir` holds a pack of other content.
     """
     check_host(host)
+    if workers < 0 or shard_bytes < 0:
+        raise ValueError(f"workers {workers} and shard_bytes {shard_bytes} must not be negative")
     selection, source = select(dataset_path, split, features, images, resize or {}, card)
     digest = content_hash(source, selection)
     out = Path(out_dir)

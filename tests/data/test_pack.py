@@ -292,8 +292,19 @@ def test_command_line(source, tmp_path, capsys):
     arguments = ["--source", str(source), "--out", str(out), "--features", "agent_pos"]
     assert main([*arguments, "--quiet"]) == 0
     assert "6 episodes, 29 steps" in capsys.readouterr().out
-    assert main([*arguments[:-1], "depth", "--quiet"]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    for wrong, message in {
+        ("--features", "depth"): "no observation 'depth'; there are",
+        ("--resize", "image=8"): "--resize 'image=8': write CAMERA=HEIGHTxWIDTH",
+        ("--resize", "photo=8x8"): "resize: no camera 'photo'",
+        ("--host", "1"): "--host '1': write I/N",
+        ("--host", "2/2"): "host 2/2: I must be",
+        ("--workers", "-1"): "must not be negative",
+        ("--card", "nowhere.json"): "card 'nowhere.json'",
+    }.items():
+        assert main([*arguments, *wrong, "--quiet"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert message in line
 
 
 def test_random_reads_do_not_grow_memory(tmp_path):
