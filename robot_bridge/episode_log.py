@@ -144,6 +144,8 @@ class EpisodeLog:
 class EpisodeLogWriter:
     """Writes one log; a context manager, for one thread.
 
+    Every call may wait for the disk (markers always do): not for the thread that keeps the clock.
+
     Args:
         path: file to create, `SUFFIX` by custom.
         header: of the episode.

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class Measured:
         sizes: vector feature -> dimensions.
         cameras: with their sizes.
         low, high: [A], range of the stored actions.
-        digest: SHA-256 over all vectors and actions.
+        digest: SHA-256 over all vectors and actions; pictures would take too long to read.
     """
 
     sizes: dict[str, int]
@@ -82,43 +81,67 @@ def measure(naming: Naming, episodes: Iterable[FoundEpisode]) -> Measured:
         ValueError: no episode; an array is missing, of another size than in the first episode, no
             numbers, or not finite. The message names episode and field.
     """
-    first: dict[str, Any] = {}
+    first: FoundEpisode | None = None
+    sizes: dict[str, int] = {}
     lows, highs, digest = [], [], hashlib.sha256()
     for episode in episodes:
-        parts = {n: (k, join_columns(episode.arrays, k, episode.where)) for n, k in
-                 (*naming.vectors.items(), ("action", naming.action))}  # fmt: skip
-        found: dict[str, Any] = {
-            ",".join(keys): f"{values.shape[1]} columns" for keys, values in parts.values()
-        }
-        for source in naming.cameras.values():
-            if source not in episode.pictures:
-                there = sorted(episode.pictures) or "no pictures"
-                raise ValueError(f"{episode.where}: no camera {source!r}; there are {there}")
-            height, width = episode.pictures[source]
-            found[source] = f"pictures of {height} x {width}"
-        first = first or {"found": found, "parts": parts, "pictures": dict(episode.pictures)}
-        for name, text in first["found"].items():
-            if found[name] != text:
-                raise ValueError(
-                    f"{episode.where}: {name!r} has {found[name]}, in the first episode {text}; "
-                    "convert such episodes apart or choose with --camera and --vector"
-                )
-        action = parts["action"][1]
-        if len(action) == 0:
-            raise ValueError(f"{episode.where}: {naming.action[0]!r} has no steps")
-        lows.append(action.min(axis=0))
-        highs.append(action.max(axis=0))
-        for _, values in parts.values():
+        columns = _columns(naming, episode)
+        if first is None:
+            first = episode
+            sizes = {name: values.shape[1] for name, values in columns.items()}
+        _check_alike(naming, episode, columns, first, sizes)
+        lows.append(columns["action"].min(axis=0))
+        highs.append(columns["action"].max(axis=0))
+        for values in columns.values():
             digest.update(values.tobytes())
-    if not first:
+    if first is None:
         raise ValueError("no episodes to convert")
     return Measured(
-        sizes={name: first["parts"][name][1].shape[1] for name in naming.vectors},
-        cameras=tuple(CameraSpec(n, *first["pictures"][s]) for n, s in naming.cameras.items()),
+        sizes={name: sizes[name] for name in naming.vectors},
+        cameras=tuple(CameraSpec(n, *first.pictures[s]) for n, s in naming.cameras.items()),
         low=np.min(lows, axis=0),
         high=np.max(highs, axis=0),
         digest=digest.hexdigest(),
     )
+
+
+def _columns(naming: Naming, episode: FoundEpisode) -> dict[str, np.ndarray]:
+    """The features and "action" of an episode, name -> float32 [T, D]."""
+    sources = {**naming.vectors, "action": naming.action}
+    found = {n: join_columns(episode.arrays, keys, episode.where) for n, keys in sources.items()}
+    if len(found["action"]) == 0:
+        raise ValueError(f"{episode.where}: {naming.action[0]!r} has no steps")
+    return found
+
+
+def _check_alike(
+    naming: Naming,
+    episode: FoundEpisode,
+    columns: Mapping[str, np.ndarray],
+    first: FoundEpisode,
+    sizes: Mapping[str, int],
+) -> None:
+    """Raises ValueError unless the episode's arrays have the sizes of the first one's."""
+    sources = {**naming.vectors, "action": naming.action}
+    pairs = [
+        (",".join(keys), f"{columns[name].shape[1]} columns", f"{sizes[name]} columns")
+        for name, keys in sources.items()
+    ]
+    for source in naming.cameras.values():
+        for one in (first, episode):
+            if source not in one.pictures:
+                there = sorted(one.pictures) or "no pictures"
+                raise ValueError(f"{one.where}: no camera {source!r}; there are {there}")
+        found, wanted = (
+            "pictures of {} x {}".format(*one.pictures[source]) for one in (episode, first)
+        )
+        pairs.append((source, found, wanted))
+    for source, found, wanted in pairs:
+        if found != wanted:
+            raise ValueError(
+                f"{episode.where}: {source!r} has {found}, in the first episode {wanted}; "
+                "convert such episodes apart or choose with --camera and --vector"
+            )
 
 
 def feature_spec(name: str, size: int, meaning: Meaning) -> FeatureSpec:

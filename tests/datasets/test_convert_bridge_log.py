@@ -149,7 +149,7 @@ def test_choice_of_episodes_and_other_faults(script, tmp_path, capsys):
         step = make_step(0)
         log.step(step)
         log.step(dataclasses.replace(make_step(1), frames=step.frames | {"image": b"\x89PNG"}))
-    assert_refused(script, [logs], out, capsys, "e.arplog: 'image' step 1: image cannot be decoded")
+    assert_refused(script, [logs], out, capsys, "e.arplog: 'image' step 1 is no whole picture")
     (logs / "e.arplog").unlink()
     with EpisodeLogWriter(logs / "e.arplog", HEADER) as log:
         for size in (3, 4):
