@@ -86,6 +86,7 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
         "policy": f"{manifest['policy']}, {manifest['parameter_count']:,} parameters",
         "from": ", ".join(f"{k} {v}" for k, v in manifest["provenance"].items()),
         "sees": observation,
+        "prepares": _prepares(manifest["preprocessing"]),
         "commands": f"{_array(manifest['signature']['action'])} "
         f"{manifest['spec']['action']['unit']}",
         "platforms": ", ".join(manifest["platforms"]),
@@ -95,6 +96,15 @@ def describe(folder: Path, manifest: dict[str, Any]) -> str:
         f"call {latency['first_call_s']:.1f} s ({latency['device']}, batch 1)",
     }
     return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+
+
+def _prepares(steps: dict[str, Any]) -> str:
+    """What the program does to images, and the hash of all preprocessing."""
+    texts = [
+        f"{camera}: {', '.join(f'{k} {v}' for k, v in options.items())}"
+        for camera, options in steps.get("cameras", {}).items()
+    ]
+    return "; ".join([*texts, f"hash {steps.get('content_hash', 'unknown')[:12]}"])
 
 
 def _array(entry: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ and thereby preprocess alike; none of them can do it otherwise or forget it
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import jax
@@ -121,12 +121,12 @@ class PreprocessedPolicy:
         return self.inner.init(rng, self._seen(batch))
 
     def loss(
-        self, params: Params, batch: Batch, rng: Array, *, train: bool
+        self, params: Params, batch: Batch, rng: Array, *, train: bool, **options: Any
     ) -> tuple[Array, Metrics]:
         """The network's loss on changed frames: at random with `train`, otherwise as in `act`."""
         images_rng, loss_rng = jax.random.split(rng)
         seen = self._seen(batch, images_rng if train else None)
-        return self.inner.loss(params, seen, loss_rng, train=train)
+        return self.inner.loss(params, seen, loss_rng, train=train, **options)
 
     def act(self, params: Params, observation: Mapping[str, Array], rng: Array) -> Array:
         """The network's chunk [B, H, A] for raw frames."""
@@ -143,6 +143,24 @@ class PreprocessedPolicy:
         """The network's `scored_tokens`; AttributeError where it has none."""
         scored_tokens = self.inner.scored_tokens  # type: ignore[attr-defined]
         return lambda batch: scored_tokens(self._seen(batch))
+
+    @property
+    def learns_from_average(self) -> bool:
+        """See `policies.base.Policy`."""
+        return getattr(self.inner, "learns_from_average", False)
+
+    @property
+    def finish(self) -> Callable[..., tuple[Params, dict[str, Any]]]:
+        """The network's `finish`; AttributeError where it has none."""
+        finish = self.inner.finish  # type: ignore[attr-defined]
+        preprocess = jax.jit(self._seen)
+
+        def finish_seen(
+            params: Params, training: Iterable[Batch], held_out: Iterable[Batch]
+        ) -> tuple[Params, dict[str, Any]]:
+            return finish(params, map(preprocess, training), map(preprocess, held_out))
+
+        return finish_seen
 
     def preprocess(self, observation: Mapping[str, Array], rng: Array | None) -> dict[str, Array]:
         """The observation with changed frames: at random with a key, fixed without."""
@@ -182,7 +200,14 @@ def network_of(policy: Policy) -> Policy:
 
 
 def describe_images(policy: Policy) -> dict[str, Any]:
-    """What a policy does to raw frames, as JSON values: {camera: options}, {} for nothing."""
+    """What a policy does to raw frames, as JSON values: {camera: {option: value}}.
+
+    Options that do nothing are left out, cameras without any too.
+    """
     images = policy.images if isinstance(policy, PreprocessedPolicy) else {}
-    plain = {name: dataclasses.asdict(options) for name, options in images.items()}
-    return json.loads(json.dumps(plain))
+    nothing = dataclasses.asdict(ImageAugment())
+    plain = {
+        name: {k: v for k, v in dataclasses.asdict(options).items() if v != nothing[k]}
+        for name, options in images.items()
+    }
+    return json.loads(json.dumps(plain))  # tuples become lists
