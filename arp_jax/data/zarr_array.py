@@ -94,6 +94,8 @@ def open_store(path: Path) -> Store:
         if not tops:
             raise ValueError(f"{path}: no zarr group in this zip file")
         return ZipStore(path, min(tops, key=len))
+    if (path / "zarr.json").is_file():
+        raise ValueError(f"{path}: is of zarr version 3; write it again with zarr_format=2")
     if not (path / ".zgroup").is_file():
         raise ValueError(f"{path}: no zarr replay here; give the folder that ends in .zarr")
     return FolderStore(path)

@@ -193,6 +193,22 @@ def test_broken_files(tmp_path):
         act.read_layout(tmp_path / "absent.hdf5")
 
 
+def test_a_flipped_bit_in_a_compressed_chunk(tmp_path):
+    path = write_act(tmp_path / "episode_0.hdf5", act_arrays())
+    with h5py.File(path, "r+") as file:
+        frames = file[TOP][()]
+        del file[TOP]
+        array = file.create_dataset(
+            TOP, data=frames, chunks=(1, *frames.shape[1:]), fletcher32=True
+        )
+        place = array.id.get_chunk_info(5).byte_offset + 100
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"episode_0\.hdf5: '/observations/images/top' cannot be"):
+        act.read_episode(path, ["top"], PNG)
+
+
 def test_broken_jpeg_names_its_step(tmp_path):
     pytest.importorskip("cv2", reason="opencv is not installed")
     path = write_act(tmp_path / "episode_0.hdf5", act_arrays(), compress=True)

@@ -112,6 +112,9 @@ def test_faults_name_file_and_array(tmp_path):
         open_buffer(path, ["pose"])
     with pytest.raises(ValueError, match=r"absent\.zarr: no zarr replay here"):
         open_buffer(tmp_path / "absent.zarr")
+    zarr.open_group(str(tmp_path / "new.zarr"), mode="w", zarr_format=3)
+    with pytest.raises(ValueError, match=r"new\.zarr: is of zarr version 3"):
+        open_buffer(tmp_path / "new.zarr")
     (tmp_path / "text.zip").write_text("nothing")
     with pytest.raises(ValueError, match=r"text\.zip: no whole zip file"):
         open_buffer(tmp_path / "text.zip")

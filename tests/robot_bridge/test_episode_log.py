@@ -161,6 +161,28 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
         assert f"{len(log.steps)} steps recovered" in log.state
 
 
+def test_any_damage_leaves_a_prefix_or_one_clear_error(tmp_path):
+    content = write_log(tmp_path / "whole.arplog", count=4).read_bytes()
+    written = read_log(tmp_path / "whole.arplog").steps
+    harmed, rng, prefixes = tmp_path / "harmed.arplog", np.random.default_rng(1), 0
+    messages = []
+    for _ in range(150):
+        start, size = rng.integers(len(content)), int(rng.integers(1, 400))
+        middle = (b"", rng.bytes(size), content[:size], b"\0" * size)[rng.integers(4)]
+        skipped = int(rng.integers(0, 400))
+        harmed.write_bytes(content[:start] + middle + content[start + skipped :])
+        try:
+            steps = read_log(harmed).steps
+        except ValueError as error:
+            messages.append(str(error))
+            continue
+        prefixes += 1
+        for found, expected in zip(steps, written[: len(steps)], strict=True):
+            assert_equal_steps(found, expected)
+    assert prefixes > 50
+    assert all(message.startswith(f"{harmed}: ") for message in messages)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "x.arplog"
     with pytest.raises(ValueError, match=r"x\.arplog: cannot be read"):
