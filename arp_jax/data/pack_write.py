@@ -107,6 +107,7 @@ def pack_part(
         if _is_finished(out, source, selection, digest, overwrite):
             return 0
         jobs = plan_shards(source, selection, digest, out, shard_bytes)
+        _check_plan(out, jobs, overwrite)
         specs = packed_specs(source, selection, jobs[0].layout)
         own = jobs[index * len(jobs) // count : (index + 1) * len(jobs) // count]
         _write_shards(own, _worker_count(source, selection, workers), progress)
@@ -169,6 +170,20 @@ def _check_same(path: Path, found: str, expected: str) -> None:
             f"{path}: packed from another source or selection (hash {found[:12]}, wanted "
             f"{expected[:12]}); choose another --out or pass --overwrite"
         )
+
+
+def _check_plan(out: Path, jobs: Sequence[ShardJob], overwrite: bool) -> None:
+    """Refuses, or removes, shards that were cut at other episodes."""
+    ranges = {shard_file(job.index): [job.start, job.stop] for job in jobs}
+    for path in out.glob("shard-*.json"):
+        with contextlib.suppress(FileNotFoundError):
+            if json.loads(path.read_text())["episodes"] == ranges.get(path.name):
+                continue
+            if not overwrite:
+                raise ValueError(
+                    f"{path}: was begun with another --shard-mb; give that one or pass --overwrite"
+                )
+            return _remove(out, _OWN_FILES)
 
 
 def _worker_count(source: Source, selection: Selection, workers: int) -> int:

@@ -297,6 +297,7 @@ class ShardWriter:
             }
         shard = {
             "content_hash": self._job.content_hash,
+            "episodes": [self._job.start, self._job.stop],
             "episode_lengths": self._lengths,
             "language": self._language,
             "files": files,

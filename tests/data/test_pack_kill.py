@@ -108,6 +108,17 @@ def test_what_another_dataset_left_is_refused_or_replaced(source, packed, tmp_pa
     assert contents(out) == contents(packed)
 
 
+def test_shards_of_another_size_are_refused_or_replaced(source, packed, tmp_path):
+    out = tmp_path / "killed"
+    kill_at(source, out, "publish", 6)
+    options = {"progress": False, "shard_bytes": 3 * SHARD_BYTES}
+    with pytest.raises(ValueError, match="was begun with another --shard-mb"):
+        pack_dataset(source, out, NAMES, **options)
+    pack_dataset(source, out, NAMES, overwrite=True, **options).close()
+    pack_dataset(source, tmp_path / "straight", NAMES, **options).close()
+    assert contents(out) == contents(tmp_path / "straight") != contents(packed)
+
+
 def test_worker_processes_write_the_same_bytes(source, packed, tmp_path):
     out = tmp_path / "parallel"
     options = {"workers": 2, "shard_bytes": SHARD_BYTES}
