@@ -62,6 +62,7 @@ from arp_jax.training.sections import read_section
 from arp_jax.training.state import example_batch
 
 BASELINES = ("random", "hold", "planner", "expert")
+CHUNK_FLAGS = ("ensemble", "latency", "blend", "base_delay", "drop_zeros")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--execute", type=int, help="actions executed of each predicted chunk")
     add("--ensemble", type=float, metavar="TEMPERATURE", help="ask each step, average (ACT: 0.01)")
     add("--latency", type=int, metavar="K", help="actions arrive K steps after their observation")
+    add("--blend", type=int, metavar="N", help="steps over which a chunk fades into the next")
+    add("--base_delay", type=int, metavar="D", help="a base's commands are sent D steps ahead")
+    add("--drop_zeros", action="store_const", const=True, help="ensemble as ACT's code, without 0s")
     add("--max_steps", type=int, help="time limit in control steps")
     add("--reset_law", choices=("legacy", "current"), default="legacy", help="push_t's starts")
     add("--public_seeds", action="store_true", help="starts of gym_pusht, gym_aloha: seed + i")
@@ -119,8 +123,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def eval_config(flags: argparse.Namespace, run: Path | None) -> EvalConfig:
     """Flags over the run's `eval` section over the defaults."""
-    if flags.policy != "run" and (flags.ensemble is not None or flags.latency):
-        raise ValueError(f"--policy {flags.policy} predicts no chunks for --ensemble or --latency")
+    for name in CHUNK_FLAGS:
+        if flags.policy != "run" and getattr(flags, name) is not None:
+            raise ValueError(f"--policy {flags.policy} predicts no chunks for --{name}")
     if flags.ensemble is not None and flags.execute not in (None, 1):
         raise ValueError("--ensemble asks the policy at each step; leave out --execute")
     section: dict[str, Any] = {}
@@ -238,7 +243,7 @@ def output_folder(flags: argparse.Namespace, config: EvalConfig) -> Path:
     if flags.out is not None:
         return flags.out
     name = f"{config.env.replace('/', '_')}_{config.seed}"
-    for key in ("engine", "ensemble", "latency"):
+    for key in ("engine", *CHUNK_FLAGS):
         if getattr(flags, key) is not None:
             name += f"_{key}_{getattr(flags, key)}"
     if flags.randomize:

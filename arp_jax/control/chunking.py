@@ -10,13 +10,17 @@ from typing import Any
 from arp_jax.specs import PolicySpec
 
 
-def check_execute(spec: PolicySpec, execute: int) -> None:
-    """Raises ValueError unless a chunk holds `execute` actions from the newest observation on."""
-    available = spec.horizon - spec.first_executed
-    if not 1 <= execute <= available:
+def available_rows(spec: PolicySpec) -> int:
+    """Actions of a chunk from the newest observation on."""
+    return spec.horizon - spec.first_executed
+
+
+def check_execute(rows: int, execute: int) -> None:
+    """Raises ValueError unless `rows` actions, those from the newest observation on, suffice."""
+    if not 1 <= execute <= rows:
         raise ValueError(
-            f"execute={execute} is not possible: a chunk of horizon {spec.horizon} holds "
-            f"{available} actions from the newest observation on; choose 1..{available}"
+            f"execute={execute} is not possible: a chunk holds {rows} actions from the newest "
+            f"observation on; choose 1..{rows}"
         )
 
 
@@ -31,6 +35,6 @@ def executed_actions(chunk: Any, spec: PolicySpec, execute: int) -> Any:
     Returns:
         [..., execute, A], beginning with the action of the newest observation's time step.
     """
-    check_execute(spec, execute)
+    check_execute(available_rows(spec), execute)
     first = spec.first_executed
     return chunk[..., first : first + execute, :]

@@ -8,49 +8,62 @@ for an earlier time. For measuring what latency costs; a real robot has it for f
 
 from typing import Any
 
-from arp_jax.specs import ActionSpec, ObservationSpec, PolicySpec
+from arp_jax.control.blending import cross_fade
+from arp_jax.specs import ActionSpec, ObservationSpec
 
 
-def check_latency(spec: PolicySpec, execute: int, latency: int) -> None:
-    """Raises ValueError unless a chunk lasts until the next one has arrived."""
-    available = spec.horizon - spec.first_executed
+def check_latency(rows: int, execute: int, latency: int) -> None:
+    """Raises ValueError unless a chunk lasts until the next one has arrived.
+
+    Args:
+        rows: actions of a chunk from the newest observation on.
+        execute, latency: steps between two chunks; steps until a chunk arrives.
+    """
     if latency < 0:
         raise ValueError(f"latency must be at least 0 steps, found {latency}")
-    if execute + latency > available:
+    if execute + latency > rows:
         raise ValueError(
-            f"latency={latency} is not possible with execute={execute}: a chunk of horizon "
-            f"{spec.horizon} holds {available} actions from the newest observation on, which must "
-            f"do for execute + latency; choose a latency of at most {max(available - execute, 0)}"
+            f"latency={latency} is not possible with execute={execute}: a chunk holds {rows} "
+            "actions from the newest observation on, which must do for execute + latency; choose "
+            f"a latency of at most {max(rows - execute, 0)}"
         )
 
 
-def in_flight(execute: int, latency: int) -> int:
-    """How many earlier chunks are remembered: those executed before the newest has arrived."""
-    return -(-latency // execute)
+def in_flight(execute: int, latency: int, blend: int = 0) -> int:
+    """How many earlier chunks are remembered.
+
+    Those executed before the newest has arrived, and the one that fades out then.
+    """
+    return -(-latency // execute) + (blend > 0)
 
 
-def start_latency(hold: Any, horizon: int, execute: int, latency: int) -> Any:
+def start_latency(hold: Any, horizon: int, execute: int, latency: int, blend: int = 0) -> Any:
     """The chunks before an episode's first one: nothing but the hold action.
 
     Args:
         hold: [A], an action that keeps the robot where it is (`hold_action`).
         horizon: rows H of the chunks to come.
         execute, latency: steps between two chunks; steps until a chunk arrives.
+        blend: steps over which one chunk fades into the next.
 
     Returns:
         [n, H, A] with n = `in_flight`, oldest first.
     """
     xp = hold.__array_namespace__()
-    return xp.broadcast_to(hold, (in_flight(execute, latency), horizon, hold.shape[-1]))
+    return xp.broadcast_to(hold, (in_flight(execute, latency, blend), horizon, hold.shape[-1]))
 
 
-def arrived_actions(past: Any, chunk: Any, execute: int, latency: int) -> tuple[Any, Any]:
+def arrived_actions(
+    past: Any, chunk: Any, execute: int, latency: int, blend: int = 0, queries: Any = 0
+) -> tuple[Any, Any]:
     """What is executed from this observation until the next one that the policy is asked about.
 
     Args:
         past: [n, H, A], the chunks before, oldest first.
         chunk: [H, A], computed from the present observation; arrives `latency` steps from now.
-        execute, latency: as for `start_latency`; execute + latency <= H.
+        execute, latency, blend: as for `start_latency`; execute + latency + blend <= H.
+        queries: number of earlier chunks of this episode, which only blending asks for: an
+            episode's first chunk has nothing to fade from.
 
     Returns:
         The actions [execute, A], and [n, H, A] for the next call.
@@ -61,7 +74,13 @@ def arrived_actions(past: Any, chunk: Any, execute: int, latency: int) -> tuple[
     for step in range(execute):
         # The newest chunk that has arrived by now: 0 is the present one, -1 the one before it.
         newest = (step - latency) // execute
-        actions.append(chunks[len(past) + newest, step - newest * execute])
+        row = step - newest * execute
+        action = chunks[len(past) + newest, row]
+        if row - latency < blend:
+            running = chunks[len(past) + newest - 1, row + execute]
+            faded = cross_fade(running, action, row - latency, blend)
+            action = xp.where(queries + newest > 0, faded, action)
+        actions.append(action)
     return xp.stack(actions), chunks[1:]
 
 

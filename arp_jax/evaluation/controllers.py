@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arp_jax.control.chunking import executed_actions
 from arp_jax.control.execution import Execution, available_actions, executed_now, start_execution
 from arp_jax.control.latency import hold_action, hold_feature
 from arp_jax.evaluation.decisions import Decision
@@ -97,10 +96,13 @@ def policy_controller(
         observation = {key: decision.observation[key][None] for key in names}  # [1, W, ...]
         return act(params, observation, decision.rng)[0]  # [H, A]
 
+    def available(params: Any, decision: Decision) -> jax.Array:
+        return available_actions(predict(params, decision), spec, execution.base_delay)
+
     if not execution.needs_memory:
 
         def act_one(params: Any, decision: Decision) -> jax.Array:
-            return executed_actions(predict(params, decision), spec, execution.execute)
+            return available(params, decision)[: execution.execute]
 
         return Controller(name, spec.window, execution.execute, act_one)
 
@@ -108,11 +110,10 @@ def policy_controller(
 
     def start(params: Any, decision: Decision) -> Any:
         del params
-        return start_execution(execution, hold(decision), spec.horizon - spec.first_executed)
+        return start_execution(execution, hold(decision), execution.rows(spec))
 
     def act_and_remember(params: Any, memory: Any, decision: Decision) -> tuple[jax.Array, Any]:
-        chunk = available_actions(predict(params, decision), spec)
-        return executed_now(execution, memory, chunk)
+        return executed_now(execution, memory, available(params, decision))
 
     return MemoryController(name, spec.window, execution.period, start, act_and_remember)
 

@@ -74,12 +74,16 @@ class EvalConfig:
     execute: int = 8
     ensemble: float | None = None
     latency: int = 0
+    blend: int = 0
+    base_delay: int = 0
+    drop_zeros: bool = False
     max_steps: int = 0
 
     @property
     def execution(self) -> Execution:
         """How predicted chunks are executed."""
-        return Execution(self.execute, self.ensemble, self.latency)
+        fields = [field.name for field in dataclasses.fields(Execution)]
+        return Execution(**{name: getattr(self, name) for name in fields})
 
 
 def parse_shard(text: str) -> tuple[int, int]:

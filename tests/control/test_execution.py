@@ -54,6 +54,41 @@ def test_an_action_comes_from_the_newest_arrived_chunk_and_is_meant_for_now(
 
 
 @pytest.mark.parametrize("jax_arrays", [False, True])
+@pytest.mark.parametrize(
+    ("period", "latency", "blend"), [(4, 0, 1), (4, 0, 4), (4, 2, 3), (3, 4, 2), (2, 5, 2)]
+)
+def test_a_chunk_fades_into_the_next(period, latency, blend, jax_arrays):
+    xp = jnp if jax_arrays else np
+    execution = Execution(period, None, latency, blend)
+    actions = execute(execution, 25, xp, jit=jax_arrays)
+    for t, action in enumerate(actions):
+        made = made_by_definition(t, period, latency)
+        if made is None:
+            expected = [HOLD, HOLD]
+        elif made == 0 or t - made - latency >= blend:  # no chunk before it, or no longer fading
+            expected = [made, t]
+        else:
+            share = (t - made - latency + 1) / (blend + 1)
+            expected = [made - period + share * period, t]
+        np.testing.assert_allclose(action, expected, atol=1e-5, err_msg=f"time {t}")
+
+
+def test_blended_actions_stay_between_the_two_chunks():
+    rng = np.random.default_rng(0)
+    execution, chunks = Execution(4, blend=3), rng.normal(size=(9, H, 2)) * 100
+    memory = start_execution(execution, np.zeros(2), H)
+    for number, chunk in enumerate(chunks):
+        actions, memory = executed_now(execution, memory, chunk)
+        running = chunks[number - 1, 4:8] if number else chunk[:4]
+        low, high = np.minimum(running, chunk[:4]), np.maximum(running, chunk[:4])
+        assert ((actions >= low - 1e-9) & (actions <= high + 1e-9)).all()
+        np.testing.assert_array_equal(actions[3], chunk[3])
+        if number:  # the step at the seam is smaller than without blending
+            jump = np.abs(chunk[0] - running[0])
+            np.testing.assert_allclose(np.abs(actions[0] - running[0]), jump / 4, atol=1e-9)
+
+
+@pytest.mark.parametrize("jax_arrays", [False, True])
 @pytest.mark.parametrize("latency", [0, 3])
 def test_ensemble_averages_what_has_arrived_for_now(latency, jax_arrays):
     xp = jnp if jax_arrays else np
@@ -92,6 +127,25 @@ def test_a_chunk_must_last_until_the_next_has_arrived():
         Execution(8, ensemble=0.01, latency=15).check(POLICY)
     with pytest.raises(ValueError, match="latency must be at least 0"):
         Execution(8, None, -1).check(POLICY)
+
+
+@pytest.mark.parametrize(
+    ("execution", "message"),
+    [
+        (Execution(8, blend=8), "blend=8 .* execute=8 .* latency=0: .* blend of at most 7"),
+        (Execution(4, latency=9, blend=3), "blend of at most 2"),
+        (Execution(2, blend=3), "blend of at most 2"),
+        (Execution(8, blend=-1), "at least 0"),
+        (Execution(8, ensemble=0.1, blend=2), "every action is a mean"),
+        (Execution(8, drop_zeros=True), "set ensemble too"),
+        (Execution(8, base_delay=2), "called base_.* there are x, y"),
+        (Execution(8, base_delay=15), r"choose 0\.\.14"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together_is_refused(execution, message):
+    with pytest.raises(ValueError, match=message):
+        execution.check(POLICY)  # 15 actions from the newest observation on
 
 
 def test_holding_repeats_targets_and_sends_no_change():

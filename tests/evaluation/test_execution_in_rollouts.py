@@ -22,6 +22,7 @@ EXECUTIONS = [
     Execution(4, ensemble=0.05),
     Execution(2, latency=5),
     Execution(1, ensemble=0.0, latency=3),
+    Execution(3, latency=1, blend=2),
 ]
 
 
