@@ -6,7 +6,7 @@ Examples:
         --camera cam_left_wrist=wrist_image --camera cam_right_wrist=wrist_image_2
     python datasets/convert_act_hdf5.py ACT --name insertion --out ~/rlds --rate 50 --mirror
     python datasets/convert_act_hdf5.py my_arm --out ~/rlds --rate 10 --color_order bgr \\
-        --unit action=deg --unit state=deg --unit velocity=deg/s
+        --degrees --gripper_percent
 
 Reads episode_*.hdf5 and mirror_episode_*.hdf5, with raw or JPEG pictures, and base velocities where
 they are. Written in parallel; a run that was interrupted continues when started again.
@@ -55,6 +55,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="pair observations of real robots with the action of the step before, as ACT does",
     )
+    add("--degrees", action="store_true", help="joints are in degrees; stored in rad")
+    add("--gripper_percent", action="store_true", help="grippers are 0..100; stored as 0..1")
     common.add_format_flag(parser, None)
     common.add_naming_flags(parser, None)
     return parser.parse_args(argv)
@@ -92,6 +94,8 @@ def run(flags: argparse.Namespace) -> None:
         base=flags.base == "always" or (flags.base == "auto" and has_base),
         smooth_base=flags.smooth_base,
         shift_real=flags.shift_real,
+        degrees=flags.degrees,
+        gripper_percent=flags.gripper_percent,
     )
     flags.action = "action"
     vectors = {k: name for k, name in act_convert.VECTORS.items() if k in layout.sizes}

@@ -37,6 +37,8 @@ class ActOptions:
         color_order: of the arrays that ACT's scripts see; `act_hdf5_read.py`.
         base: append the base's two velocities to the action; zeros for files without.
         smooth_base: as ACT++ trains on them.
+        degrees: joints are stored in degrees; they become rad.
+        gripper_percent: grippers are stored as 0 to 100; they become 0 to 1.
         shift_real: pair each observation of a real robot with the action of the step before, as
             ACT's training does.
     """
@@ -46,6 +48,8 @@ class ActOptions:
     base: bool = False
     smooth_base: bool = False
     shift_real: bool = False
+    degrees: bool = False
+    gripper_percent: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +68,16 @@ class ActJob:
 
 
 def read_arrays(job: ActJob, options: ActOptions, episode: act.ActEpisode) -> dict[str, np.ndarray]:
-    """The arrays of an episode as they are stored: mirrored, smoothed, shifted, with the base.
+    """The arrays of an episode as they will be stored: in our units, mirrored, with the base.
 
     Raises:
-        ValueError: an array that cannot be mirrored.
+        ValueError: an array that is no arms of seven columns where this matters.
     """
     arrays = dict(episode.arrays)
     base = arrays.pop("base_action", None)
+    if options.degrees or options.gripper_percent:
+        for key in set(arrays) & {"action", "qpos", "qvel"}:
+            arrays[key] = _in_our_units(arrays[key], options, f"{job.where}: {key!r}")
     if job.mirrored:
         arrays = {k: act.mirror_arms(v, f"{job.where}: {k!r}") for k, v in arrays.items()}
         base = None if base is None else act.mirror_base(base)
@@ -84,6 +91,19 @@ def read_arrays(job: ActJob, options: ActOptions, episode: act.ActEpisode) -> di
         action = arrays["action"]
         arrays["action"] = np.concatenate([action[:1], action[:-1]])
     return arrays
+
+
+def _in_our_units(values: np.ndarray, options: ActOptions, where: str) -> np.ndarray:
+    """Joints [T, 7 * arms] in rad and grippers in 0 ... 1."""
+    if values.shape[1] % 7:
+        raise ValueError(
+            f"{where}: {values.shape[1]} columns; --degrees and --gripper_percent know arms of six "
+            "joints and a gripper"
+        )
+    joint = np.pi / 180 if options.degrees else 1.0
+    gripper = 0.01 if options.gripper_percent else 1.0
+    scale = np.tile([joint] * 6 + [gripper], values.shape[1] // 7)
+    return (values * scale).astype(np.float32)
 
 
 def read_job(
@@ -136,8 +156,8 @@ def check_radians(measured: Measured, unit: str) -> None:
     largest = float(np.max(np.abs([measured.low, measured.high])))
     if unit.startswith("rad") and largest > 4 * np.pi:
         raise ValueError(
-            f"actions reach {largest:.1f}: these are no radians; say what they are with "
-            "--unit action=deg --unit state=deg --unit velocity=deg/s"
+            f"actions reach {largest:.1f}: these are no radians; convert with --degrees (and "
+            "--gripper_percent), or say what they are with --unit action=... --unit state=..."
         )
 
 

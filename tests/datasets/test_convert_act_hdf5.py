@@ -114,7 +114,7 @@ def test_compressed_one_arm_in_degrees(script, tmp_path, capsys):
         arrays = act_arrays(number, columns=7)
         arrays["action"] *= 60
         write_act(data / f"episode_{number}.hdf5", arrays, compress=True)
-    assert_refused(script, [data], tmp_path / "x", capsys, "these are no radians", "--unit")
+    assert_refused(script, [data], tmp_path / "x", capsys, "these are no radians", "--degrees")
     units = ("--unit", "action=deg", "--unit", "state=deg, gripper 0..100", "--rate", 10)
     flags = (*units, "--color_order", "bgr", "--shift_real", "--vector", "qpos=state")
     source = convert(script, capsys, tmp_path / "out", data, *flags)
@@ -135,6 +135,28 @@ def test_compressed_one_arm_in_degrees(script, tmp_path, capsys):
     (first, *_) = swapped.episodes("train", ["top"])
     expected = np.stack([decode_image(f)[..., ::-1] for f in encoded[0]["observation"]["top"]])
     assert np.abs(first["observation"]["top"].astype(int) - expected).mean() < 1.5
+
+
+def test_degrees_and_percent_become_our_units(script, tmp_path, capsys):
+    arrays = act_arrays(3, columns=7)
+    for key in ("action", "observations/qpos", "observations/qvel"):
+        arrays[key] *= 50
+        arrays[key][:, 6] = np.linspace(0, 100, 7)
+    path = write_act(tmp_path / "episode_0.hdf5", arrays)
+    source = convert(script, capsys, tmp_path / "out", path, "--degrees", "--gripper_percent")
+    assert source.specs.action.unit == "rad"
+    assert source.specs.action.high[6] == 1.0
+    (episode,) = source.episodes("train")
+    for found, key in (
+        (episode["action"], "action"),
+        (episode["observation"]["state"], "observations/qpos"),
+        (episode["observation"]["velocity"], "observations/qvel"),
+    ):
+        np.testing.assert_allclose(found[:, :6], np.deg2rad(arrays[key][:, :6]), rtol=1e-6)
+        np.testing.assert_allclose(found[:, 6], np.linspace(0, 1, 7), atol=1e-7)
+    odd = write_act(tmp_path / "episode_1.hdf5", act_arrays(columns=8))
+    parts = ("episode_1.hdf5: '", "8 columns; --degrees and")
+    assert_refused(script, [odd, "--degrees"], tmp_path / "x", capsys, *parts)
 
 
 def test_base_flags(script, folder, tmp_path, capsys):
