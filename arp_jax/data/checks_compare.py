@@ -236,11 +236,17 @@ def _shifts(reports: Sequence[EpisodeReport]) -> list[Finding]:
         behind = lag < right and lags[lag] < 0.5 * lags[right]
         differs = abs(lag - usual) >= 2 and lags[lag] < 0.5 * lags[usual]
         if behind or (differs and len(having) >= LEAST_EPISODES):
-            message = f"the action fits the state {LAGS[lag]:+d} step(s) later best"
+            message = f"the action fits best the state {_later(LAGS[lag])}"
             if len(having) >= LEAST_EPISODES:
-                message += f", usually {LAGS[usual]:+d}"
+                message += f", usually that {_later(LAGS[usual])}"
             found.append(Finding("misaligned", message, number, step=0, field=ACTION))
     return found
+
+
+def _later(lag: int) -> str:
+    if lag == 0:
+        return "of the same step"
+    return f"{abs(lag)} step{'s' * (abs(lag) > 1)} {'later' if lag > 0 else 'earlier'}"
 
 
 def _senses(reports: Sequence[EpisodeReport], pairs: Sequence[Pair]) -> list[Finding]:

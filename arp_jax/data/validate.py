@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_table(result, console)
         if args.json:
             write_json(args.json, result)
+        if not result.lengths:
+            raise ValueError(f"{source.path}: none of {result.episodes} episodes can be read")
         if args.report:
             write_page(args.report, result, source)
             console.print(f"report: {args.report}", markup=False, highlight=False)
@@ -156,7 +158,9 @@ def _fix(result: Validation, source: Source, args: argparse.Namespace) -> None:
     if args.clip:
         clipped = sum(f.steps for f in result.findings if f.kind == "action_range")
         print(f"actions clipped to the limits: {clipped} values lay clearly outside")
-    for group in groups_of(left_alone(result.findings, args.clip)):
+    gone = {repair.episode for repair in repairs if repair.dropped}
+    left = [f for f in left_alone(result.findings, args.clip) if f.episode not in gone]
+    for group in groups_of(left):
         where = "; ".join(filter(None, [group.where, group.others]))
         print(f"left as it is: {group.kind} in {group.signal or 'the episode'}, {where}")
     kept = sum(not repair.dropped for repair in repairs)

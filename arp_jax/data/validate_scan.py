@@ -111,6 +111,8 @@ def readable(source: Source, piece: Piece) -> Iterator[tuple[int, Episode | str]
                 yield number, episode
                 number, previous = number + 1, ""
         except ValueError as error:
+            if number == piece.end:  # the reader looked at the record behind the last one
+                return
             # The same words twice: the file itself is broken, not one record of it.
             reason = str(error)
             stop = piece.end if reason == previous else number + 1

@@ -5,6 +5,8 @@ square that moves with the first two joints. Episodes are the raw nested dicts t
 yields, so a test may spoil anything before they are written.
 """
 
+import copy
+import functools
 import json
 from pathlib import Path
 
@@ -45,7 +47,12 @@ SENTENCES = ("open the drawer", "close the drawer")
 
 
 def arm_episodes(count=10, seed=0):
-    """Raw episodes of 40 to 60 steps, pictures encoded."""
+    """Raw episodes of 40 to 60 steps, pictures encoded; the caller may change them."""
+    return copy.deepcopy(_made(count, seed))
+
+
+@functools.cache
+def _made(count, seed):
     return [_episode(np.random.default_rng([seed, number]), number) for number in range(count)]
 
 

@@ -87,6 +87,26 @@ def test_what_cannot_be_read_ends_with_status_2(good, tmp_path, capsys):
         assert part in lines[0]
 
 
+def test_a_dataset_without_a_readable_episode_ends_with_status_2(tmp_path, capsys):
+    folder = write_raw_episodes(tmp_path, arm_episodes(2), shards=1)
+    (shard,) = folder.glob("*.tfrecord*")
+    shard.write_bytes(b"damaged" + shard.read_bytes()[7:])
+    assert run(folder, "--report", tmp_path / "report.html") == 2
+    assert "none of 2 episodes can be read" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_of_a_truncated_file(tmp_path):
+    folder = write_raw_episodes(tmp_path, arm_episodes(4), shards=1)
+    (shard,) = folder.glob("*.tfrecord*")
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size * 2 // 3])
+    before = contents(folder)
+    assert run(folder, "--report", tmp_path / "r.html", "--fix", tmp_path / "fixed") == 1
+    assert "2 of 4 episodes read" in (tmp_path / "r.html").read_text()
+    assert run(tmp_path / "fixed/arm/1.0.0") == 0
+    assert contents(folder) == before
+
+
 def test_json_holds_every_finding(spoiled, tmp_path):
     run(spoiled, "--json", tmp_path / "found.json")
     content = json.loads((tmp_path / "found.json").read_text())

@@ -389,6 +389,16 @@ def test_a_damaged_record_costs_its_episode_a_damaged_file_its_rest(tmp_path):
     assert "CRC32C" in found[1].message
 
 
+def test_a_truncated_file_loses_its_last_episodes_only(tmp_path):
+    folder = write_raw_episodes(tmp_path, arm_episodes(6), shards=1)
+    (shard,) = folder.glob("*.tfrecord*")
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size * 3 // 4])
+    found = findings_of(folder)
+    assert {f.kind for f in found} == {"unreadable"}
+    assert [f.episode for f in found] == list(range(found[0].episode, 6))
+    assert 2 < found[0].episode < 6
+
+
 def test_the_findings_do_not_depend_on_the_number_of_workers(tmp_path):
     episodes = arm_episodes()
     _jump(episodes)
