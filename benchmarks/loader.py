@@ -162,7 +162,8 @@ def print_row(row: Row, first: Row) -> None:
     print(
         f"{row.loader:<42} {row.samples_per_second:>7,.0f} samples/s  {row.cpu_ms:5.2f} ms CPU  "
         f"waiting {waiting}  "
-        f"MB {memory}{growth}" + (f"  ours is {ratio:.1f} x" if "octo" in row.loader else ""),
+        f"MB {memory}{growth}"
+        + (f"  ours is {ratio:.1f} x" if row.loader.startswith("octo") else ""),
         flush=True,
     )
 
