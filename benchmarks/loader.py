@@ -159,11 +159,10 @@ def print_row(row: Row, first: Row) -> None:
     waiting = "     -" if row.waiting is None else f"{100 * row.waiting:4.1f} %"
     growth = "" if row.memory_growth is None else f" ({100 * row.memory_growth:+.1f} %)"
     ratio = first.samples_per_second / row.samples_per_second
+    beside = f"  ours is {ratio:.1f} x" if row.loader.startswith("octo") else ""
     print(
         f"{row.loader:<42} {row.samples_per_second:>7,.0f} samples/s  {row.cpu_ms:5.2f} ms CPU  "
-        f"waiting {waiting}  "
-        f"MB {memory}{growth}"
-        + (f"  ours is {ratio:.1f} x" if row.loader.startswith("octo") else ""),
+        f"waiting {waiting}  MB {memory}{growth}{beside}",
         flush=True,
     )
 
