@@ -64,6 +64,7 @@ def test_the_run_keeps_raw_cameras_and_its_preprocessing(folder: Path, loaded: L
     assert json.loads((folder / "config.json").read_text())["images"]["size"] == [16, 16]
 
 
+@pytest.mark.slow
 def test_training_draws_and_resumes_the_same(folder: Path, tmp_path: Path) -> None:
     once_more = tmp_path / "again"
     config = image_config()
