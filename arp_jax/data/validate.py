@@ -29,7 +29,7 @@ from arp_jax.data.store import META_FILE
 from arp_jax.data.validate_copy import write_copy
 from arp_jax.data.validate_fix import FLAGS, left_alone, plan_repairs
 from arp_jax.data.validate_page import write_page
-from arp_jax.data.validate_report import Validation, groups_of, print_table, write_json
+from arp_jax.data.validate_report import Validation, groups_of, print_table, write_findings
 from arp_jax.data.validate_scan import scan
 
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = validate(source, split, args.workers, not args.quiet)
         print_table(result, console)
         if args.json:
-            write_json(args.json, result)
+            write_findings(args.json, result)
         if not result.lengths:
             raise ValueError(f"{source.path}: none of {result.episodes} episodes can be read")
         if args.report:

@@ -15,6 +15,7 @@ from arp_jax.data.checks import ACTION, OBSERVATION, EpisodeView, Finding
 from arp_jax.data.checks_dims import dims_of
 from arp_jax.data.checks_episode import band_of
 from arp_jax.data.episode_page import render_page, thumbnail
+from arp_jax.data.shards import write_text
 from arp_jax.data.source import Source
 from arp_jax.data.validate_plots import (
     Curve,
@@ -84,9 +85,7 @@ def write_page(path: Path, validation: Validation, source: Source) -> None:
         instructions=list(validation.instructions.items())[:INSTRUCTIONS],
         more_instructions=max(len(validation.instructions) - INSTRUCTIONS, 0),
     )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(html)
-    partial.replace(path)
+    write_text(path, html)
 
 
 def _chosen(validation: Validation, groups: Sequence[Group]) -> list[int]:

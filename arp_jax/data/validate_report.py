@@ -17,6 +17,7 @@ from rich.table import Table
 
 from arp_jax.data.checks import KINDS, SEVERITIES, Finding
 from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.shards import write_text
 
 # Episodes that are named one by one in a line.
 _NAMED = 6
@@ -175,11 +176,9 @@ def print_table(validation: Validation, console: Console) -> None:
     console.print(f"{validation.path}: {validation.verdict}", markup=False, highlight=False)
 
 
-def write_json(path: Path, validation: Validation) -> None:
+def write_findings(path: Path, validation: Validation) -> None:
     """Writes `Validation.to_json`, whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(validation.to_json(), indent=1) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(validation.to_json(), indent=1) + "\n")
 
 
 def _plain(text: str) -> str:

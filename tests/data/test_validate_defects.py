@@ -4,22 +4,13 @@ Each case spoils one thing in a good dataset of ten episodes; good datasets of a
 `test_validate_good.py`.
 """
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from arp_jax.data.images import encode_image
-from arp_jax.data.rlds import DatasetSpecs
-from arp_jax.specs import FeatureSpec, ObservationSpec
 from tests.data.defect_sets import (
-    ARM_SPECS,
-    DIMS,
     HEIGHT,
-    HIGH,
-    LOW,
     RATE,
-    TYPES,
     WIDTH,
     arm_episodes,
     findings_of,
@@ -252,123 +243,6 @@ def test_a_defect_is_found_where_it_was_planted(name, tmp_path):
     assert first.file == f"arm-train.tfrecord-{episode // 5:05d}-of-00002"
     assert first.field == field or name == "degrees"
     assert dim is None or first.dim == dim
-
-
-def _specs(observation=None, action=None):
-    """The arm's specs with other words about its state or its action."""
-    feature = dataclasses.replace(ARM_SPECS.observation.features[0], **(observation or {}))
-    return DatasetSpecs(
-        ObservationSpec((feature,), ARM_SPECS.observation.cameras),
-        dataclasses.replace(ARM_SPECS.action, **(action or {})),
-    )
-
-
-def _deltas(episodes, late=0):
-    """Makes every action the change of the state that it causes (or that it caused)."""
-    for episode in episodes:
-        state = episode["observation"]["state"]
-        change = np.concatenate([np.diff(state, axis=0), np.zeros((1, 7), np.float32)])
-        change = np.concatenate([np.zeros((late, 7), np.float32), change])[: len(state)]
-        change[:, 6] = episode["action"][:, 6]
-        episode["action"] = change
-
-
-def _everywhere(change):
-    def plant(episodes):
-        for episode in episodes:
-            change(episode["observation"]["state"], episode["action"])
-
-    return plant
-
-
-def _to_degrees(state, action):
-    state[:, :6], action[:, :6] = np.rad2deg(state[:, :6]), np.rad2deg(action[:, :6])
-
-
-def _zero_joint(state, action):
-    state[:, 1] = action[:, 1] = 0
-
-
-def _opposite_gripper(state, action):
-    state[:, 6] = 1 - state[:, 6]
-
-
-def _slow_camera(episodes):
-    for episode in episodes:
-        frames = episode["observation"]["image"]
-        for t in range(1, len(frames), 2):
-            frames[t] = frames[t - 1]
-
-
-def _never_a_new_picture(episodes):
-    for episode in episodes:
-        episode["observation"]["image"][:] = episode["observation"]["image"][0]
-
-
-def _no_last(episodes):
-    for episode in episodes:
-        episode["is_last"][:] = False
-
-
-WIDE = {"unit": "deg", "low": (*[-180.0] * 6, 0.0), "high": (*[180.0] * 6, 1.0)}
-DELTA = {"absolute": (*[False] * 6, True), "low": (*[-0.5] * 6, 0.0), "high": (*[0.5] * 6, 1.0)}
-# name -> (how it is planted, specs, kind, signals); True for one finding on the dataset
-COMMON_DEFECTS = {
-    "degrees": (_everywhere(_to_degrees), _specs(), "degrees", {"action", STATE}, False),
-    "radians": (lambda e: None, _specs(WIDE, WIDE), "degrees", {"action", STATE}, False),
-    "delta": (_deltas, _specs(), "delta_as_absolute", {"action"}, False),
-    "target": (lambda e: None, _specs(None, DELTA), "absolute_as_delta", {"action"}, False),
-    "late": (lambda e: _deltas(e, 1), _specs(None, DELTA), "misaligned", {"action"}, False),
-    "constant": (_everywhere(_zero_joint), _specs(), "constant_dim", {"action", STATE}, True),
-    "sense": (_everywhere(_opposite_gripper), _specs(), "gripper_sense", {STATE}, True),
-    "slow camera": (_slow_camera, _specs(), "slow_camera", {"observation/image"}, True),
-    "still": (_never_a_new_picture, _specs(), "duplicate_frames", {"observation/image"}, False),
-    "flags": (_no_last, _specs(), "flags_unset", {"is_last"}, True),
-}
-
-
-@pytest.mark.parametrize("name", COMMON_DEFECTS)
-def test_a_defect_of_all_episodes_is_found(name, tmp_path):
-    plant, specs, kind, fields, once = COMMON_DEFECTS[name]
-    episodes = arm_episodes()
-    plant(episodes)
-    found = findings_of(write_raw_episodes(tmp_path, episodes, specs))
-    assert {f.kind for f in found} == {kind}, found
-    assert {f.field for f in found} == fields
-    assert {f.episode for f in found} == ({None} if once else set(range(10)))
-
-
-def test_a_thing_at_rest_is_only_noted(tmp_path):
-    specs = _specs()
-    goal = FeatureSpec("goal", ("x", "y"), "m", "world")
-    features = (*specs.observation.features, goal)
-    observation = dataclasses.replace(specs.observation, features=features)
-    episodes = arm_episodes(6)
-    for number, episode in enumerate(episodes):
-        length = len(episode["action"])
-        episode["observation"]["goal"] = np.full((length, 2), (0.5, number), np.float32)
-    types = {**TYPES, "observation/goal": "float32[2]"}
-    folder = write_raw_episodes(tmp_path, episodes, DatasetSpecs(observation, specs.action), types)
-    (found,) = findings_of(folder)
-    assert (found.kind, found.severity, found.signal) == ("at_rest", "note", "observation/goal[x]")
-
-
-def test_correct_deltas_are_not_reported(tmp_path):
-    episodes = arm_episodes()
-    _deltas(episodes)
-    assert findings_of(write_raw_episodes(tmp_path, episodes, _specs(None, DELTA))) == []
-
-
-def test_a_missing_feature_and_a_wrong_size_are_named(tmp_path):
-    specs = _specs()
-    more = dataclasses.replace(specs.observation.features[0], name="velocity")
-    cut_off = {"dims": DIMS[:2], "absolute": (True, True), "low": LOW[:2], "high": HIGH[:2]}
-    short = dataclasses.replace(specs.action, **cut_off)
-    features = (*specs.observation.features, more)
-    observation = dataclasses.replace(specs.observation, features=features)
-    folder = write_raw_episodes(tmp_path, arm_episodes(2), DatasetSpecs(observation, short))
-    found = {(f.kind, f.field) for f in findings_of(folder)}
-    assert found == {("missing_field", "observation/velocity"), ("wrong_shape", "action")}
 
 
 def test_a_damaged_record_costs_its_episode_a_damaged_file_its_rest(tmp_path):
