@@ -118,8 +118,8 @@ class ImageAugment:
 def augment_images(images: Array, config: ImageAugment, rng: Array | None = None) -> Array:
     """Frames as the policy sees them.
 
-    Example i draws from fold_in(rng, i), so that its frames do not depend on its neighbours in the
-    batch, nor on the devices that share it.
+    Example i draws from fold_in(rng, i), so that its frames depend neither on its neighbours in the
+    batch nor on the devices that share it (but for the rounding of sums, one level at most).
 
     Args:
         images: uint8 [B, W, H, W, 3].
