@@ -97,14 +97,37 @@ class DiffusionTransformer(nn.Module):
             observed: float32 [B, W, C].
             train: dropout is on; needs the rng stream "dropout".
         """
-        steps = jnp.broadcast_to(steps, noisy.shape[:1])
-        level = step_embedding(steps, self.width)[:, None]  # [B, 1, D]
-        memory = jnp.concatenate([level, self.condition_in(observed)], axis=1)  # [B, 1 + W, D]
-        memory = memory + self.condition_position
-        memory = self.memory_out(mish(self.memory_in(memory)))
+        level, seen = self.prepare(jnp.broadcast_to(steps, noisy.shape[:1]), observed)
+        return self.denoise(noisy, level, seen, train)
+
+    def prepare(self, steps: Array, observed: Array) -> tuple[Array, Array]:
+        """Conditions that do not depend on the noisy chunk.
+
+        Args:
+            steps: diffusion steps, int32 [K].
+            observed: float32 [B, W, C].
+
+        Returns:
+            Conditions of the steps [K, D] and of the observations [B, W, D].
+        """
+        level = step_embedding(steps, self.width) + self.condition_position[0]
+        seen = self.condition_in(observed) + self.condition_position[1:]
+        memory: list[Array] = [self.memory_out(mish(self.memory_in(x))) for x in (level, seen)]
+        return memory[0], memory[1]
+
+    def denoise(self, noisy: Array, level: Array, seen: Array, train: bool = False) -> Array:
+        """Predicts for noisy chunks [B, T, A].
+
+        Args:
+            noisy: float32 [B, T, A].
+            level, seen: from `prepare`; `level` with one step [D] or one a row [B, D].
+            train: as in `__call__`.
+        """
+        level = jnp.broadcast_to(level, (len(noisy), self.width))[:, None]
+        memory = jnp.concatenate([level, seen], axis=1)  # [B, 1 + W, D]
         x = self.action_in(noisy) + self.action_position  # [B, H, D]
         causal = jnp.tril(jnp.ones((self.horizon, self.horizon), bool))
-        seen = jnp.asarray(memory_mask(self.horizon, self.window))
+        mask = jnp.asarray(memory_mask(self.horizon, self.window))
         for block in self.blocks:
-            x = block(x, memory, causal, seen, train)
+            x = block(x, memory, causal, mask, train)
         return self.head(self.norm(x))

@@ -10,11 +10,15 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from arp_jax.models.residual_attention import FORMS, Form, ResidualAttention
 from arp_jax.models.resnet import STEM_WIDTH, ResNet
 
 _ATTENTION = "residual_attention_"
+# Colors of the images that published trunks were trained on, of values in [0, 1].
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 TRUNKS = ("resnet", *(_ATTENTION + name for name in FORMS))
 
 

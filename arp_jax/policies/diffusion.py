@@ -2,11 +2,12 @@
 
 Training adds noise of a random level to the recorded chunk and asks the network for what was added
 (or for the clean chunk, or the velocity). Acting starts from pure noise and goes back level by
-level: DDPM visits every level, DDIM a few. The condition is W observations: vectors as they are,
-each camera through a ResNet with keypoints. Which part of the chunk is executed is
-`control/execution.py`'s business.
+level: DDPM visits every level, DDIM a few. The condition is W observations, encoded by
+`models/diffusion_observation.py`. Which part of the chunk is executed is `control/execution.py`'s
+business.
 
-Chi et al. 2023, "Diffusion Policy: Visuomotor Policy Learning via Action Diffusion".
+Chi et al. 2023, "Diffusion Policy: Visuomotor Policy Learning via Action Diffusion"; as in Mobile
+ALOHA (Fu et al. 2024, ACT++) with image_scale "unit", feature_relu off, 50 steps of DDIM.
 """
 
 from __future__ import annotations
@@ -17,17 +18,41 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from arp_jax.models.diffusion_observation import (
+    IMAGE_SCALES,
+    POOLS,
+    DiffusionObservation,
+    frame_options,
+)
 from arp_jax.models.diffusion_transformer import DiffusionTransformer
-from arp_jax.models.noise_schedule import SAMPLERS, NoiseSchedule, sample_ddim, sample_ddpm
-from arp_jax.models.observation_encoder import ImageEncoder, crop_images, scale_images
+from arp_jax.models.noise_schedule import (
+    PREDICTIONS,
+    SAMPLERS,
+    NoiseSchedule,
+    ddim_steps,
+    sample_ddim,
+    sample_ddpm,
+)
+from arp_jax.models.resnet import NORMS, STAGE_BLOCKS
+from arp_jax.models.trunks import TRUNKS
 from arp_jax.models.unet1d import Unet1d
 from arp_jax.policies.base import Batch, Metrics, Params
 from arp_jax.policies.section import check_at_least_one, check_choices, from_section
 from arp_jax.specs import PolicySpec
 
-_CHOICES = {"net": ("unet", "transformer"), "sampler": SAMPLERS}
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "net": ("unet", "transformer"),
+    "sampler": SAMPLERS,
+    "prediction": PREDICTIONS,
+    "trunk": TRUNKS,
+    "trunk_norm": tuple(NORMS),
+    "depth": tuple(STAGE_BLOCKS),
+    "pool": POOLS,
+    "image_scale": IMAGE_SCALES,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +61,15 @@ class DiffusionConfig:
 
     Attributes:
         net: "unet" (condition by FiLM) or "transformer" (by attention).
-        cameras: images that are seen; each has an encoder of its own.
+        cameras: images that are seen.
+        state_features: vectors that are seen, behind the cameras; empty = every vector feature.
+        shared_encoder: one encoder for all cameras, or one each.
         crop: height and width in pixels seen by the encoders; random in training. () = all.
-        state_features: vectors that are seen; empty = every vector feature.
+        image_scale: "unit", "signed", "imagenet" or "signed_imagenet" (`diffusion_observation`).
+        trunk, depth, trunk_norm, trunk_width: of the encoders, see `models.trunks.make_trunk`.
+        pool: "keypoints" (spatial softmax and a linear layer) or "average" (of the map).
+        keypoints, image_features, feature_relu: number of keypoints, width of the linear layer, and
+            whether a ReLU follows it.
         diffusion_steps: noise levels of the training.
         prediction: "epsilon", "sample" or "velocity".
         clip: clean chunks stay in [-clip, clip] while sampling; 0 = unbounded.
@@ -52,8 +83,18 @@ class DiffusionConfig:
 
     net: str = "unet"
     cameras: tuple[str, ...] = ()
-    crop: tuple[int, ...] = ()
     state_features: tuple[str, ...] = ()
+    shared_encoder: bool = False
+    crop: tuple[int, ...] = ()
+    image_scale: str = "signed"
+    trunk: str = "resnet"
+    depth: int = 18
+    trunk_norm: str = "group"
+    trunk_width: int = 64
+    pool: str = "keypoints"
+    keypoints: int = 32
+    image_features: int = 64
+    feature_relu: bool = True
     diffusion_steps: int = 100
     prediction: str = "epsilon"
     clip: float = 1.0
@@ -73,7 +114,11 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         check_choices(self, _CHOICES)
         check_at_least_one(
-            self, ("diffusion_steps", "inference_steps", "step_size", "layers", "heads")
+            self,
+            (
+                *("diffusion_steps", "inference_steps", "step_size", "layers", "heads"),
+                *("trunk_width", "keypoints", "image_features"),
+            ),
         )
         if self.crop and len(self.crop) != 2:
             raise ValueError(f"policy.crop must be (height, width) or (), found {self.crop}")
@@ -95,14 +140,20 @@ class DiffusionPolicy:
     def __init__(self, config: DiffusionConfig, spec: PolicySpec) -> None:
         self.config, self.spec = config, spec
         self.schedule = NoiseSchedule(config.diffusion_steps, config.prediction, config.clip)
-        spec.observation.select(config.cameras)
-        self._features = config.state_features or tuple(f.name for f in spec.observation.features)
-        if not self._features and not config.cameras:
+        vectors = config.state_features or tuple(f.name for f in spec.observation.features)
+        if not vectors and not config.cameras:
             raise ValueError(
                 "policy diffusion: no state_features and no cameras: it would be blind"
             )
-        spec.observation.select(self._features)
-        self._encoder = ImageEncoder()
+        spec.observation.select((*vectors, *config.cameras))
+        self.observation = DiffusionObservation(
+            config.cameras,
+            vectors,
+            frame_options(config),
+            config.shared_encoder,
+            config.crop,
+            config.image_scale,
+        )
         self.net = self._make_net()
 
     def _make_net(self) -> Unet1d | DiffusionTransformer:
@@ -135,17 +186,11 @@ class DiffusionPolicy:
     def init(self, rng: Array, batch: Batch) -> Params:
         """Fresh parameters for the shapes of `batch`."""
         encoder_rng, net_rng = jax.random.split(rng)
-        encoders: Params = {}
-        for i, camera in enumerate(self.config.cameras):
-            frames = self._frames(batch["observation"][camera], None)
-            encoders[camera] = self._encoder.init(jax.random.fold_in(encoder_rng, i), frames)[
-                "params"
-            ]
-        params: Params = {"encoders": encoders}
-        condition = self._condition(params, batch["observation"], None)
+        condition, encoders = self.observation.init_with_output(encoder_rng, batch["observation"])
         steps = jnp.zeros(len(batch["action"]), jnp.int32)
-        params["net"] = self.net.init(net_rng, batch["action"], steps, condition)["params"]
-        return params
+        net = self.net.init(net_rng, batch["action"], steps, self._joined(condition))
+        # Without cameras the observations have no parameters.
+        return {"encoders": encoders.get("params", {}), "net": net["params"]}
 
     def loss(
         self, params: Params, batch: Batch, rng: Array, *, train: bool
@@ -178,31 +223,34 @@ class DiffusionPolicy:
         start_rng, noise_rng = jax.random.split(rng)
         shape = (condition.shape[0], self.spec.horizon, self.spec.action.size)
         start = jax.random.normal(start_rng, shape)
+        schedule, is_ddim = self.schedule, self.config.sampler == "ddim"
+        visited = np.arange(schedule.steps, dtype=np.int32)
+        if is_ddim:
+            visited = ddim_steps(schedule.steps, self.config.inference_steps)
+        rows = np.zeros(schedule.steps, np.int32)
+        rows[visited] = np.arange(len(visited))
+        # What the levels and the observation say to the net is the same for every noisy chunk.
+        net = {"params": params["net"]}
+        prepared: Any = self.net.apply(net, jnp.asarray(visited), condition, method="prepare")
+        levels, seen = prepared
 
         def predict(noisy: Array, level: Array) -> Array:
-            predicted: Any = self.net.apply({"params": params["net"]}, noisy, level, condition)
+            at = jax.tree.map(lambda table: table[jnp.asarray(rows)[level]], levels)
+            predicted: Any = self.net.apply(net, noisy, at, seen, method="denoise")
             return predicted
 
-        if self.config.sampler == "ddim":
-            return sample_ddim(self.schedule, predict, start, self.config.inference_steps)
-        noises = jax.random.normal(noise_rng, (self.schedule.steps, *shape))
-        return sample_ddpm(self.schedule, predict, start, noises)
+        if is_ddim:
+            return sample_ddim(schedule, predict, start, self.config.inference_steps)
+        noises = jax.random.normal(noise_rng, (schedule.steps, *shape))
+        return sample_ddpm(schedule, predict, start, noises)
 
     def _condition(
         self, params: Params, observation: Mapping[str, Array], crop_rng: Array | None
     ) -> Array:
         """What the net sees of W observations: [B, W * C] for the U-Net, else [B, W, C]."""
-        parts = [observation[name] for name in self._features]  # [B, W, D] each
-        for i, camera in enumerate(self.config.cameras):
-            key = None if crop_rng is None else jax.random.fold_in(crop_rng, i)
-            frames = self._frames(observation[camera], key)
-            encoded: Any = self._encoder.apply({"params": params["encoders"][camera]}, frames)
-            parts.append(encoded)
-        joined = jnp.concatenate(parts, axis=-1)
-        return joined if self.config.net == "transformer" else joined.reshape(len(joined), -1)
+        encoders = {"params": params["encoders"]}
+        seen: Any = self.observation.apply(encoders, observation, crop_rng)
+        return self._joined(seen)
 
-    def _frames(self, images: Array, rng: Array | None) -> Array:
-        """uint8 [B, W, h, w, 3] to cropped float32 in [-1, 1]."""
-        if self.config.crop:
-            images = crop_images(images, (self.config.crop[0], self.config.crop[1]), rng)
-        return scale_images(images)
+    def _joined(self, seen: Array) -> Array:
+        return seen if self.config.net == "transformer" else seen.reshape(len(seen), -1)
