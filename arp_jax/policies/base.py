@@ -5,6 +5,7 @@ Flows in: a config section and a `PolicySpec`. Flows out: a `Policy` (static con
 physical actions out. What happens *between* two `act` calls is `arp_jax.control`, not this file.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ Params = dict[str, Any]
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
 POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits", "act", "diffusion")
+METHODS = ("init", "loss", "act")
 PhysicalAct = Callable[[Params, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
@@ -56,14 +58,16 @@ def build_policy(
     """Builds the policy called `name` from its config section.
 
     Args:
-        name: one of `POLICIES`.
+        name: one of `POLICIES`, or "package.module:Class" for a policy of the user's own, which is
+            imported and called as `Class(options, spec)` with the section's values except "name".
         section: plain values of the policy's config; "name" is ignored.
         spec: what the policy sees and commands.
         images: plain values of the config's `images` section, what happens to frames before the
             network sees them; None for nothing.
 
     Raises:
-        ValueError: for an unknown name, or an unknown key in a section (named).
+        ValueError: for an unknown name, a class that cannot be imported or is no policy, or an
+            unknown key in a section (named).
     """
     from arp_jax.policies.preprocessed import preprocessed
 
@@ -97,7 +101,36 @@ def _build_network(name: str, section: Mapping[str, Any], spec: PolicySpec) -> P
         from arp_jax.policies.diffusion import DiffusionConfig, DiffusionPolicy
 
         return DiffusionPolicy(DiffusionConfig.from_section(options), spec)
-    raise ValueError(f"policy.name {name!r} is unknown; choose one of {POLICIES}")
+    if ":" in name:
+        return import_policy(name)(options, spec)
+    raise ValueError(
+        f"policy.name {name!r} is unknown; choose one of {POLICIES}, or name a class of your own "
+        "as 'package.module:Class'"
+    )
+
+
+def import_policy(name: str) -> Callable[[Mapping[str, Any], PolicySpec], Policy]:
+    """The class that "package.module:Class" names; nothing has to be registered.
+
+    Raises:
+        ValueError: no such module on Python's path, no such class in it, or one without the
+            methods of `Policy`.
+    """
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"policy.name {name!r}: {error}; start where the file lies, or add its folder to "
+            "PYTHONPATH"
+        ) from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        raise ValueError(f"policy.name {name!r}: {module.__file__} has no class {class_name!r}")
+    missing = [method for method in METHODS if not callable(getattr(found, method, None))]
+    if missing:
+        raise ValueError(f"policy.name {name!r}: the class has no {missing[0]}(); see docs/new_policy.md")
+    return found
 
 
 def make_physical_act(policy: Policy, normalizer: Mapping[str, Affine]) -> PhysicalAct:
