@@ -157,7 +157,7 @@ def view_of(
     if source.card is not None:
         try:
             raw = standardize(raw, source.card)
-            language = tuple(raw["language"]) if texts else None
+            language = tuple(raw["language"]) or (() if texts else None)
         except ValueError as error:
             return _empty_view(number, source), [Finding("unreadable", str(error), number, step=0)]
     else:
