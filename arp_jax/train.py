@@ -28,11 +28,12 @@ from ml_collections import config_flags
 from arp_jax import compile_cache
 from arp_jax.data.augment import make_augment
 from arp_jax.data.prefetch import prefetch
-from arp_jax.policies.base import Batch, Metrics, build_policy
+from arp_jax.policies.base import Batch, Metrics, Params, Policy, build_policy
 from arp_jax.training import data_report, preemption, run_dir, sharding
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle, newest_bundle
 from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
 from arp_jax.training.data_config import DIGITS, SYNTHETIC
+from arp_jax.training.finish import finish_policy
 from arp_jax.training.inputs import Inputs, check_same_data, open_inputs
 from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
 from arp_jax.training.optim import make_optimizer, make_schedule
@@ -58,6 +59,7 @@ class Run:
     config: RunConfig
     folder: Path
     inputs: Inputs
+    policy: Policy
     place: Callable[[Batch], Batch]
     store: CheckpointStore
     writer: MetricWriter
@@ -123,11 +125,13 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     writer.write(start, "start", {"compile_s": compile_s, "devices": mesh.size})
     progress = Progress(start, config.train.steps, config.train.batch_size, visible=first)
     run = Run(
-        *(config, folder, inputs, place, store, writer, progress, update, make_loss_fn(policy)),
+        *(config, folder, inputs, policy, place, store, writer, progress, update),
+        loss_fn=make_loss_fn(policy),
         state=state,
     )
     try:
-        status = loop(run, start)
+        with preemption.Preemption() as stop:
+            status = loop(run, start, stop) or save_last(run)
     except NonFiniteMetric as error:
         status = stop_non_finite(run, error)
     finally:
@@ -138,16 +142,13 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     return status or report(config, folder, inputs, policy, run.state)
 
 
-def loop(run: Run, start: int) -> int:
+def loop(run: Run, start: int, stop: preemption.Preemption) -> int:
     """Steps `start`..`steps`; returns the exit status."""
     config, progress = run.config.train, run.progress
     buffer, in_flight = MetricBuffer(), deque[Any]()
     held_out = held_out_batches(run.inputs.validation, config.eval_batches)
     run.inputs.train.position = start
-    with (
-        preemption.Preemption() as stop,
-        prefetch(run.inputs.train, run.config.data.prefetch, run.place) as batches,
-    ):
+    with prefetch(run.inputs.train, run.config.data.prefetch, run.place) as batches:
         progress.interval(start)
         for step in range(start + 1, config.steps + 1):
             with progress.waiting():
@@ -159,13 +160,14 @@ def loop(run: Run, start: int) -> int:
                 in_flight.popleft().block_until_ready()
             progress.advance()
 
-            stopping = stop.requested(step)
-            saving = step % config.save_every == 0 or step == config.steps or stopping
-            if step % config.log_every == 0 or saving:
+            last = step == config.steps
+            stopping = stop.requested(step) and not last
+            saving = (step % config.save_every == 0 or stopping) and not last
+            if step % config.log_every == 0 or saving or last:
                 rates = progress.interval(step)
                 buffer.close_interval(rates)
                 # A checkpoint of a diverged state would be useless: look at every step before.
-                log(run, buffer, step, rates, lag=0 if saving else 1)
+                log(run, buffer, step, rates, lag=0 if saving or last else 1)
             if held_out and config.eval_every and step % config.eval_every == 0:
                 with progress.pause():
                     validate(run, held_out, step)
@@ -176,7 +178,6 @@ def loop(run: Run, start: int) -> int:
                 run.store.wait()
                 progress.say(f"{stop.signal_name}: saved step {step}; continue with --resume")
                 return preemption.EXIT_CODE
-    progress.say(f"done: step {config.steps}, checkpoints in {run.store.folder}")
     return 0
 
 
@@ -240,12 +241,27 @@ def validate(run: Run, held_out: list[Batch], step: int) -> None:
     run.progress.say(f"step {step}: validation loss {means['loss']:.4f}")
 
 
-def save(run: Run, step: int) -> None:
+def save_last(run: Run) -> int:
+    """The last checkpoint, of a finished policy if it wants finishing; returns the exit status.
+
+    Not within the loop: finishing reads the data, and one thread at a time may.
+    """
+    config = run.config.train
+    average, size = run.state.ema, config.batch_size
+    finished = finish_policy(run.policy, average, run.inputs, size, run.folder)
+    if finished is not None:
+        run.progress.say(f"{run.config.policy['name']}: {finished[1]}")
+    save(run, config.steps, None if finished is None else finished[0])
+    run.progress.say(f"done: step {config.steps}, checkpoints in {run.store.folder}")
+    return 0
+
+
+def save(run: Run, step: int, finished: Params | None = None) -> None:
     """Starts writing a checkpoint in the background."""
     inputs = run.inputs
     bundle = RunBundle(run.config.plain, inputs.spec, inputs.stats, inputs.normalizer)
     position = {"batches": step, "pack": inputs.content_hash}
-    stall = run.store.save(step, run.state, position, bundle)
+    stall = run.store.save(step, run.state, position, bundle, finished)
     run.writer.write(step, "checkpoint", {"stall_s": stall})
 
 

@@ -18,7 +18,7 @@ from arp_jax.specs import PolicySpec
 Params = dict[str, Any]
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
-POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits", "act", "diffusion")
+POLICIES = ("arp", "arp_aloha", "arp_rlbench", "arp_digits", "act", "diffusion", "vinn")
 METHODS = ("init", "loss", "act")
 PhysicalAct = Callable[[Params, Mapping[str, jax.Array], jax.Array], jax.Array]
 
@@ -28,6 +28,17 @@ class Policy(Protocol):
 
     Observations are normalised features {name: float32 [B, W, D]} and images
     {name: uint8 [B, W, h, w, 3]}; actions are normalised float32 [B, H, A].
+
+    Two things a policy may have besides (VINN has both):
+
+    `finish(params, training, held_out) -> (params, report)` is called once when training is done,
+    with the averaged parameters and two iterables of batches: every training window once, and the
+    held-out windows. The parameters that it returns are those that act, and may be another tree
+    than those that are trained; `training.checkpoint.load_run` reads them. `report` holds plain
+    JSON values, among them "summary", one line.
+
+    `learns_from_average = True` makes the training step call `loss(..., average=tree)` with the
+    moving average of the parameters, for a loss against a target network.
     """
 
     spec: PolicySpec
@@ -101,6 +112,10 @@ def _build_network(name: str, section: Mapping[str, Any], spec: PolicySpec) -> P
         from arp_jax.policies.diffusion import DiffusionConfig, DiffusionPolicy
 
         return DiffusionPolicy(DiffusionConfig.from_section(options), spec)
+    if name == "vinn":
+        from arp_jax.policies.vinn import VinnConfig, VinnPolicy
+
+        return VinnPolicy(VinnConfig.from_section(options), spec)
     if ":" in name:
         return import_policy(name)(options, spec)
     raise ValueError(

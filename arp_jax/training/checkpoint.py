@@ -29,6 +29,8 @@ from arp_jax.training.state import TrainState, example_batch
 
 FOLDER = "checkpoints"
 TREES = ("params", "ema", "optimizer")
+# Parameters that act, where they are others than those trained (`finish`, `policies.base.Policy`).
+FINISHED = "finished"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,9 @@ class CheckpointStore:
             keep_every: checkpoints at multiples of this step are kept for good; 0 means none.
             read_only: never creates or deletes anything.
         """
-        handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in TREES}
+        handlers: dict[str, Any] = {
+            name: ocp.StandardCheckpointHandler() for name in (*TREES, FINISHED)
+        }
         handlers |= {name: ocp.JsonCheckpointHandler() for name in ("bundle", "data")}
         self.folder = run_dir.absolute() / FOLDER
         self._manager = ocp.CheckpointManager(
@@ -112,10 +116,24 @@ class CheckpointStore:
         return sorted(self._manager.all_steps())
 
     def save(
-        self, step: int, state: TrainState, data_position: dict[str, Any], bundle: RunBundle
+        self,
+        step: int,
+        state: TrainState,
+        data_position: dict[str, Any],
+        bundle: RunBundle,
+        finished: Params | None = None,
     ) -> float:
-        """Starts writing a checkpoint; returns the seconds that the caller was held up."""
+        """Starts writing a checkpoint; returns the seconds that the caller was held up.
+
+        Args:
+            step: its name.
+            state: train state.
+            data_position: plain JSON values.
+            bundle: what the numbers mean.
+            finished: what the policy's `finish` gave; None where it has none or it is too early.
+        """
         start = time.perf_counter()
+        more = {} if finished is None else {FINISHED: ocp.args.StandardSave(finished)}
         optimizer = {"step": state.step, "opt_state": state.opt_state, "rng": state.rng}
         self._manager.save(
             step,
@@ -125,6 +143,7 @@ class CheckpointStore:
                 optimizer=ocp.args.StandardSave(optimizer),
                 bundle=ocp.args.JsonSave(bundle.to_json()),
                 data=ocp.args.JsonSave(data_position),
+                **more,
             ),
         )
         return time.perf_counter() - start
@@ -164,6 +183,25 @@ class CheckpointStore:
         self._check_tree(step, item, abstract)
         args = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
         return self._manager.restore(step, args=args)[item]
+
+    def restore_finished(self, step: int, sharding: jax.sharding.Sharding) -> Params:
+        """Reads the parameters that the policy's `finish` made, in the shapes of the file.
+
+        Raises:
+            ValueError: the checkpoint has none.
+        """
+        where = self.folder / str(step) / FINISHED
+        if not where.is_dir():
+            raise ValueError(
+                f"{where.parent} was saved before the policy was finished, which happens at "
+                "config.train.steps; continue the run with --resume"
+            )
+        tree = ocp.StandardCheckpointHandler().metadata(where).tree
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+        )
+        args = ocp.args.Composite(**{FINISHED: ocp.args.StandardRestore(abstract)})
+        return self._manager.restore(step, args=args)[FINISHED]
 
     def wait(self) -> None:
         """Returns when the checkpoint being written is complete."""
@@ -220,7 +258,8 @@ def load_run(
     Args:
         run_dir: a directory written by `python -m arp_jax.train`.
         step: which checkpoint; None takes the newest.
-        use_ema: the moving average of the parameters rather than the parameters.
+        use_ema: the moving average of the parameters rather than the parameters. What a policy's
+            `finish` makes, it makes of the average only.
         expected_spec: when given, the run's spec must be equal.
 
     Raises:
@@ -245,14 +284,26 @@ def load_run(
             check_match(expected_spec, bundle.spec, f"what is asked for and run {run_dir}")
         section, images = bundle.config["policy"], bundle.config.get("images")
         policy = build_policy(section["name"], section, bundle.spec, images)
-        shapes = jax.eval_shape(policy.init, jax.random.PRNGKey(0), example_batch(bundle.spec))
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
-        )
-        params = store.restore_params(step, abstract, use_ema)
+        params = _read_params(store, step, policy, use_ema)
     finally:
         store.close()
     return LoadedRun(
         policy, params, bundle.normalizer, bundle.spec, bundle.config, step, bundle.stats
     )
+
+
+def _read_params(store: CheckpointStore, step: int, policy: Policy, use_ema: bool) -> Params:
+    """The parameters that act, on this process's first device."""
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    if hasattr(policy, "finish"):
+        if not use_ema:
+            raise ValueError(
+                "this policy is finished with the moving average of its parameters; leave out "
+                "--no_ema"
+            )
+        return store.restore_finished(step, device)
+    shapes = jax.eval_shape(policy.init, jax.random.PRNGKey(0), example_batch(policy.spec))
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
+    )
+    return store.restore_params(step, abstract, use_ema)

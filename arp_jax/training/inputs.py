@@ -34,6 +34,7 @@ class Inputs:
         stats: statistics of the data, or of those members that a mixture names.
         normalizer: the map of each feature.
         train, validation: batches of training and held-out episodes; the latter may be absent.
+        target: batches of `pack`'s training episodes; `train`, where there is no mixture.
         train_episodes, validation_episodes: ids of `pack`.
         instructions: what "language" in a batch points into.
         content_hash: identifies the data.
@@ -47,6 +48,7 @@ class Inputs:
     normalizer: Normalizer
     train: BatchStream
     validation: Loader | None
+    target: Loader
     train_episodes: np.ndarray
     validation_episodes: np.ndarray
     instructions: tuple[str, ...]
@@ -87,8 +89,9 @@ def open_inputs(
     loaders = Loaders(members, data, normalizer, config["train"]["batch_size"], config["seed"])
     train: BatchStream
     shares: list[MemberShare] = []
+    target = loaders.target(training)
     if members.mix is None:
-        train = loaders.target(training)
+        train = target
     else:
         train, shares = loaders.mixture(training)
     return Inputs(
@@ -98,6 +101,7 @@ def open_inputs(
         normalizer=normalizer,
         train=train,
         validation=loaders.target(held_out) if len(held_out) else None,
+        target=target,
         train_episodes=training,
         validation_episodes=held_out,
         instructions=members.instructions,

@@ -28,7 +28,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujo
 # What --overwrite removes: everything that belongs to a run, nothing else in the directory.
 RUN_FILES = (
     *(CONFIG_FILE, "run.json", "README.txt", "metrics.jsonl", "checkpoints", "tensorboard"),
-    *("pack", *BUILT_IN, "eval", "artifact", "summary.json", "report"),
+    *("pack", *BUILT_IN, "eval", "artifact", "summary.json", "report", "finish.json"),
 )
 # Policies of robots that no environment of arp_jax.evaluate has.
 NOT_SIMULATED = ("arp_aloha", "arp_rlbench", "arp_digits")

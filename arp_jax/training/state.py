@@ -128,7 +128,7 @@ def make_update_fn(
         augment_rng, loss_rng = jax.random.split(jax.random.fold_in(state.rng, state.step))
         if augment is not None:
             batch = augment(batch, augment_rng)
-        grads, metrics = _gradients(policy, state.params, batch, loss_rng, config.accumulate)
+        grads, metrics = _gradients(policy, state, batch, loss_rng, config.accumulate)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = ema_decay(state.step, config)
@@ -154,12 +154,15 @@ def make_loss_fn(policy: Policy) -> Callable[[Params, Batch, jax.Array], Metrics
 
 
 def _gradients(
-    policy: Policy, params: Params, batch: Batch, rng: jax.Array, accumulate: int
+    policy: Policy, state: TrainState, batch: Batch, rng: jax.Array, accumulate: int
 ) -> tuple[Params, Metrics]:
     """Mean gradients and metrics over `accumulate` micro-batches."""
+    params = state.params
+    from_average = getattr(policy, "learns_from_average", False)
+    options: dict[str, Any] = {"average": state.ema} if from_average else {}
 
     def loss_fn(params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        loss, metrics = policy.loss(params, batch, rng, train=True)
+        loss, metrics = policy.loss(params, batch, rng, train=True, **options)
         return loss, {**metrics, "loss": loss}
 
     grad_fn = jax.grad(loss_fn, has_aux=True)
