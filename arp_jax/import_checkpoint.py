@@ -9,10 +9,13 @@ Examples:
         --workdir=runs/imported
     python -m arp_jax.import_checkpoint latest.ckpt --config=configs/push_t_image.py \\
         --workdir=runs/imported --key=state_dicts.model --report=report.txt
+    python -m arp_jax.import_checkpoint policy_best.ckpt --config=configs/act_aloha.py:published \\
+        --workdir=runs/act
     python -m arp_jax.evaluate runs/imported
 
-The way back is `python -m arp_jax.export_torch`. Exit status: 0 done; 2 wrong usage, an unreadable
-file, or tensors that do not fit the config: then no run is written.
+ACT's statistics are read from `dataset_stats.pkl` beside the file, or where --stats says. The way
+back is `python -m arp_jax.export_torch`. Exit status: 0 done; 2 wrong usage, an unreadable file, or
+tensors that do not fit the config: then no run is written.
 """
 
 import hashlib
@@ -30,7 +33,7 @@ from rich.console import Console
 
 from arp_jax.evaluation.config_policy import policy_of_config
 from arp_jax.interop import report_table
-from arp_jax.interop.published import Conversion, conversion
+from arp_jax.interop.published import Conversion, FilesBeside, conversion
 from arp_jax.interop.torch_file import read_state, state_keys
 from arp_jax.interop.torch_state import Report
 from arp_jax.policies.base import Params, Policy
@@ -70,6 +73,8 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "Config of the policy.", lock_config=True)
     flags.DEFINE_string("workdir", None, "Run directory to write.")
     flags.DEFINE_string("key", None, "State dict inside the file, e.g. state_dicts.model.")
+    flags.DEFINE_string("stats", None, "ACT: dataset_stats.pkl, where it is not beside FILE.")
+    flags.DEFINE_string("latent_model", None, "ACT++ with codes: the checkpoint of their prior.")
     flags.DEFINE_string("report", None, "Also write the fate of every tensor to this file.")
     flags.DEFINE_bool("overwrite", False, "Remove the run in --workdir first.")
     flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
@@ -98,6 +103,7 @@ def import_checkpoint(
     key: str | None = None,
     report: Path | None = None,
     overwrite: bool = False,
+    beside: FilesBeside | None = None,
 ) -> None:
     """Reads, converts, reports, and writes the run.
 
@@ -109,6 +115,7 @@ def import_checkpoint(
             file has them as well, the last parameters beside it.
         report: file for the table of all tensors.
         overwrite: remove the run in `folder`, once everything fits.
+        beside: further files of the checkpoint; None names none.
 
     Raises:
         ValueError: anything does not fit; no run is written then.
@@ -117,7 +124,8 @@ def import_checkpoint(
     policy = policy_of_config(config.plain)
     rules = conversion(config.policy["name"])
     network = network_of(policy)
-    parts = read_parts(file, key, rules, network)
+    more = rules.beside(file, network, beside or FilesBeside())
+    parts = read_parts(file, key, rules, network, more)
     show(list(parts.values()))
     if report is not None:
         sections = [(part.title, part.report, part.state) for part in parts.values()]
@@ -131,7 +139,7 @@ def import_checkpoint(
     last, average = parts.get("params", parts["ema"]), parts["ema"]
     methods = config.plain["data"]["normalization"]
     normalizer = rules.normalizer(average.state, network, methods)
-    # The file says nothing about the data it was trained on, so there are no statistics.
+    # No file says all about the data it was trained on, so there are no statistics.
     bundle = RunBundle(config.plain, policy.spec, {}, normalizer)
     state = train_state(config, last.params, average.params)
     if overwrite:
@@ -147,16 +155,19 @@ def import_checkpoint(
 
 
 def read_parts(
-    file: Path, key: str | None, rules: Conversion, policy: Policy
+    file: Path, key: str | None, rules: Conversion, policy: Policy, more: Mapping[str, np.ndarray]
 ) -> dict[str, Imported]:
-    """ "ema", what evaluation uses, and "params" when the file keeps the last parameters too."""
+    """ "ema", what evaluation uses, and "params" when the file keeps the last parameters too.
+
+    `more` comes from further files and belongs to every part.
+    """
     found = state_keys(file)
     wanted = {"ema": key}
     if key is None and {LAST_KEY, AVERAGE_KEY} <= set(found):
         wanted = {"ema": AVERAGE_KEY, "params": LAST_KEY}
     parts = {}
     for place, chosen in wanted.items():
-        state = read_state(file, chosen)  # refuses to guess among several
+        state = {**read_state(file, chosen), **more}  # refuses to guess among several
         title = f"{file.name} {found[0] if chosen is None else chosen}".strip()
         parts[place] = Imported(title, state, *rules.to_ours(state, policy))
     return parts
@@ -203,7 +214,9 @@ def run_command(argv: list[str]) -> None:
     config = RunConfig.resolve(given.config.to_dict())
     report = Path(given.report) if given.report else None
     folder = Path(given.workdir).resolve()
-    import_checkpoint(Path(argv[1]), config, folder, given.key, report, given.overwrite)
+    named = {name: getattr(given, name) for name in ("stats", "latent_model")}
+    beside = FilesBeside(**{name: Path(value) for name, value in named.items() if value})
+    import_checkpoint(Path(argv[1]), config, folder, given.key, report, given.overwrite, beside)
 
 
 def main(argv: list[str]) -> int:

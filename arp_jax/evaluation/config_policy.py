@@ -2,15 +2,16 @@
 
 Flows in: a config of plain values (a file's `get_config().to_dict()` or a run's config.json). Flows
 out: the `Policy` that training would build. Its spec comes from the environment that the config
-names in `eval.env`, or from the one robot that the policy is made for, instead of from the data.
-For describing, profiling and importing; whoever has data uses `arp_jax.training.inputs`, which
-reads the spec from there.
+names in `eval.env` (a real robot's name will do), or from the one robot that the policy is made
+for, instead of from the data. For describing, profiling and importing; whoever has data uses
+`arp_jax.training.inputs`, which reads the spec from there.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from arp_jax.evaluation.environments import JITTED
+from arp_jax.policies.aloha_robots import ROBOTS
 from arp_jax.policies.base import Policy, build_policy
 from arp_jax.sim.tasks import TASKS, make_task
 from arp_jax.specs import ActionSpec, ObservationSpec, PolicySpec
@@ -68,6 +69,8 @@ def robot_spec(policy: str, env: str) -> tuple[ObservationSpec, ActionSpec]:
 
         rlbench = rlbench_spec()
         return rlbench.observation, rlbench.action
+    if env in ROBOTS:
+        return ROBOTS[env]()
     if env in JITTED or env.startswith(GYM_PUSH_T):
         from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC
 
@@ -76,8 +79,8 @@ def robot_spec(policy: str, env: str) -> tuple[ObservationSpec, ActionSpec]:
         task = make_task(env)
         return task.observation_spec, task.action_spec
     raise ValueError(
-        f"config.eval.env {env!r} has no known spec; choose 'push_t', one of {sorted(TASKS)} or a "
-        "gymnasium id such as 'gym_pusht/PushT-v0'"
+        f"config.eval.env {env!r} has no known spec; choose 'push_t', one of {sorted(TASKS)}, a "
+        f"robot ({', '.join(ROBOTS)}) or a gymnasium id such as 'gym_pusht/PushT-v0'"
     )
 
 

@@ -1,8 +1,8 @@
 """ACT and ACT++ checkpoints: PyTorch state dicts <-> the parameters of `ActPolicy`.
 
 In: a state dict (`policy_best.ckpt` holds one, every name beginning with "model.") and a policy of
-the same sizes. Out: its parameters and a report of every tensor, or the way back. The prior over
-codes is a file of its own, read by `convert_prior`. Files are opened by `torch_file.py`.
+the same sizes. Out: its parameters and a report of every tensor, or the way back. What lies in
+files of its own (the prior over codes, statistics) is added under prefixes by `act_files.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arp_jax.interop.dataset_stats import STATS_PREFIX
 from arp_jax.interop.torch_detr import decoder_rules
 from arp_jax.interop.torch_encoder import detr_encoder_rules, linear_rules, norm_rules
-from arp_jax.interop.torch_resnet import trunk_rules
 from arp_jax.interop.torch_state import (
     Report,
     Rule,
@@ -24,12 +24,13 @@ from arp_jax.interop.torch_state import (
     pointwise_kernel,
     to_torch,
 )
+from arp_jax.interop.torch_trunks import named_trunk_rules
+from arp_jax.models.detr_encoder import sine_positions_1d
 from arp_jax.models.latent_prior import LatentPrior
 from arp_jax.policies.act import ActPolicy
 
-PREFIX = "model."
-# Recomputed tables, and counters that a frozen norm does not have.
-_IGNORED = ("pos_table", "num_batches_tracked")
+PREFIX, PRIOR_PREFIX = "model.", "latent_model."
+_TABLE = "pos_table"
 
 
 def act_rules(policy: ActPolicy, prefix: str = PREFIX) -> Iterator[Rule]:
@@ -50,8 +51,10 @@ def act_rules(policy: ActPolicy, prefix: str = PREFIX) -> Iterator[Rule]:
     if net.cameras:
         yield from linear_rules(f"{prefix}input_proj", ("net", "cell_dense"), pointwise_kernel)
         for i in range(1 if net.shared_trunk else net.cameras):
-            trunk = f"{prefix}backbones.{i}.0.body."
-            yield from trunk_rules(trunk, ("net", f"trunks_{i}"), net.depth, net.trunk_norm)
+            theirs, ours = f"{prefix}backbones.{i}.0.body.", ("net", f"trunks_{i}")
+            yield from named_trunk_rules(
+                net.trunk, theirs, ours, net.depth, net.trunk_norm, net.trunk_width
+            )
     if net.style_outputs:
         yield from detr_encoder_rules(
             f"{prefix}encoder.", ("net", "style", "encoder"), net.style_layers, net.pre_norm
@@ -62,15 +65,15 @@ def act_rules(policy: ActPolicy, prefix: str = PREFIX) -> Iterator[Rule]:
         yield from linear_rules(f"{prefix}latent_proj", ("net", "style", "head"))
 
 
-def prior_rules(prior: LatentPrior, prefix: str = "") -> Iterator[Rule]:
-    """One rule per tensor of ACT++'s prior over codes."""
-    yield from linear_rules(f"{prefix}input_layer", ("code_dense",))
-    yield Rule(f"{prefix}weight_pos_embed.weight", ("positions",))
-    yield from linear_rules(f"{prefix}output_layer", ("head",))
+def prior_rules(prior: LatentPrior, prefix: str = "", path: tuple[str, ...] = ()) -> Iterator[Rule]:
+    """One rule per tensor of ACT++'s prior over codes, at `path` of our tree."""
+    yield from linear_rules(f"{prefix}input_layer", (*path, "code_dense"))
+    yield Rule(f"{prefix}weight_pos_embed.weight", (*path, "positions"))
+    yield from linear_rules(f"{prefix}output_layer", (*path, "head"))
     # The published list begins with a dropout and ends with a norm.
     for i in range(prior.layers):
-        yield from prior_block_rules(f"{prefix}attention_blocks.{i + 1}", (f"blocks_{i}",))
-    yield from norm_rules(f"{prefix}attention_blocks.{prior.layers + 1}", ("norm_out",))
+        yield from prior_block_rules(f"{prefix}attention_blocks.{i + 1}", (*path, f"blocks_{i}"))
+    yield from norm_rules(f"{prefix}attention_blocks.{prior.layers + 1}", (*path, "norm_out"))
 
 
 def prior_block_rules(name: str, ours: tuple[str, ...]) -> Iterator[Rule]:
@@ -89,21 +92,64 @@ def convert_act(
 ) -> tuple[dict[str, Any], Report]:
     """State dict -> (parameters of `policy`, report of every tensor).
 
-    With codes, the prior is in another file: its parameters come from `convert_prior`.
+    The prior over codes is converted too when its tensors are there, under `PRIOR_PREFIX`; of a
+    policy's own file alone the parameters are {"net"}.
     """
     prefix = PREFIX if any(name.startswith(PREFIX) for name in state) else ""
+    rules, template = list(act_rules(policy, prefix)), _template(policy)
+    if any(name.startswith(PRIOR_PREFIX) for name in state):
+        rules += prior_rules(policy.prior, PRIOR_PREFIX, ("prior",))
+    else:
+        template.pop("prior", None)
+    constants = constant_tensors(policy, prefix)
 
     def ignored(name: str) -> bool:
-        return name.endswith(_IGNORED)
+        if name.startswith(STATS_PREFIX) or name.endswith("num_batches_tracked"):
+            return True
+        if name != prefix + _TABLE:
+            return name in constants
+        expected = constants[name]
+        found = np.asarray(state[name])
+        return found.shape == expected.shape and np.allclose(found, expected, atol=1e-5)
 
-    return convert(state, list(act_rules(policy, prefix)), {"net": _template(policy)}, ignored)
+    return convert(state, rules, template, ignored)
 
 
 def act_to_torch(
     params: Mapping[str, Any], policy: ActPolicy, prefix: str = PREFIX
 ) -> dict[str, np.ndarray]:
-    """Parameters (or gradients) of `policy` -> state dict; the inverse of `convert_act`."""
-    return to_torch(params, act_rules(policy, prefix))
+    """Parameters (or gradients) of `policy` -> state dict; the inverse of `convert_act`.
+
+    Holds every name that the published module has, also the buffer of positions and, without a
+    style encoder, the layers that nothing reads (zeros).
+    """
+    return to_torch(params, act_rules(policy, prefix)) | constant_tensors(policy, prefix)
+
+
+def prior_to_torch(params: Mapping[str, Any], policy: ActPolicy) -> dict[str, np.ndarray]:
+    """The prior over codes of `policy`'s parameters -> state dict of ACT++'s latent model."""
+    return to_torch(params["prior"], prior_rules(policy.prior))
+
+
+def constant_tensors(policy: ActPolicy, prefix: str = PREFIX) -> dict[str, np.ndarray]:
+    """Tensors of the published module that are no parameters of ours."""
+    net, spec = policy.net, policy.spec
+    table = sine_positions_1d(net.horizon + 2, net.embed_dim)[None]
+    found = {f"{prefix}{_TABLE}": table}
+    if not net.style_outputs:
+        # A published policy without a style encoder keeps what surrounds it; nothing reads it.
+        width = net.embed_dim
+        state = spec.observation.feature(policy.state_feature).size
+        inputs = {"encoder_joint_proj": state, "encoder_action_proj": net.action_dim}
+        shapes: dict[str, tuple[int, ...]] = {
+            f"{name}.weight": (width, size) for name, size in inputs.items()
+        }
+        shapes |= {f"{name}.bias": (width,) for name in inputs}
+        outputs = 2 * policy.config.latent_dim
+        shapes |= {"latent_proj.weight": (outputs, width), "latent_proj.bias": (outputs,)}
+        shapes |= {"cls_embed.weight": (1, width)}
+        found |= {prefix + name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    return found
 
 
 def convert_prior(
@@ -116,7 +162,7 @@ def convert_prior(
 
 
 def _template(policy: ActPolicy) -> dict[str, Any]:
-    """Shapes of {"net": ...} of the policy."""
+    """Shapes of the policy's parameters."""
     spec = policy.spec
     shapes: dict[str, Any] = {
         f.name: ((1, 1, f.size), jnp.float32) for f in spec.observation.features
@@ -129,4 +175,4 @@ def _template(policy: ActPolicy) -> dict[str, Any]:
         "action": jax.ShapeDtypeStruct((1, spec.horizon, spec.action.size), jnp.float32),
         "action_is_pad": jax.ShapeDtypeStruct((1, spec.horizon), jnp.bool_),
     }
-    return jax.eval_shape(policy.init, jax.random.key(0), batch)["net"]
+    return dict(jax.eval_shape(policy.init, jax.random.key(0), batch))

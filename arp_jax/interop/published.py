@@ -2,11 +2,12 @@
 
 In: a policy and a state dict, or parameters. Out: the other, and the `Normalizer` that belongs to
 the weights. One table instead of a choice in every command. The conversions themselves are in
-`arp_push_t.py`, `arp_aloha.py` and `arp_rlbench.py`, imported when they are needed.
+`arp_push_t.py`, `arp_aloha.py`, `arp_rlbench.py` and `act.py`, imported when they are needed.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,27 @@ METHODS_KEY = "config.data.normalization"
 
 
 @dataclass(frozen=True)
+class FilesBeside:
+    """Further files of a checkpoint that the command line names; None where it does not.
+
+    Attributes:
+        stats: `dataset_stats.pkl` of ACT's family.
+        latent_model: prior over codes of ACT++.
+    """
+
+    stats: Path | None = None
+    latent_model: Path | None = None
+
+
+def _nothing_beside(file: Path, policy: Any, beside: FilesBeside) -> State:
+    """For checkpoints of one file."""
+    for name, path in vars(beside).items():
+        if path is not None:
+            raise ValueError(f"--{name}={path}: weights of this policy are one file; leave it out")
+    return {}
+
+
+@dataclass(frozen=True)
 class Conversion:
     """The two directions for one policy.
 
@@ -29,11 +51,18 @@ class Conversion:
         to_torch: (parameters, policy, normalizer) -> state dict.
         normalizer: (state dict, policy, config.data.normalization) -> the map that the weights were
             trained with; ValueError when the config asks for another, or the file lacks it.
+        beside: (weights' file, policy, files named) -> what lies in further files, to be added to
+            the state dict.
+        beside_to_torch: (parameters, policy, normalizer) -> {ending of a name: what is written to
+            such a file}; a name that ends with ".pkl" is `dataset_stats.pkl`'s content, others are
+            state dicts.
     """
 
     to_ours: Callable[[State, Any], tuple[Params, Report]]
     to_torch: Callable[[Params, Any, Normalizer], dict[str, np.ndarray]]
     normalizer: Callable[[State, Any, Mapping[str, str]], Normalizer]
+    beside: Callable[[Path, Any, FilesBeside], State] = _nothing_beside
+    beside_to_torch: Callable[[Params, Any, Normalizer], Mapping[str, State]] = lambda *_: {}
 
 
 def conversion(policy: str) -> Conversion:
@@ -42,7 +71,7 @@ def conversion(policy: str) -> Conversion:
     Raises:
         ValueError: there are no published weights of such a policy.
     """
-    table = {"arp": _push_t, "arp_aloha": _aloha, "arp_rlbench": _rlbench}
+    table = {"arp": _push_t, "arp_aloha": _aloha, "arp_rlbench": _rlbench, "act": _act}
     if policy not in table:
         raise ValueError(
             f"policy.name {policy!r} has no published PyTorch weights; those with are "
@@ -78,6 +107,26 @@ def _rlbench() -> Conversion:
         return {"action": Affine(np.zeros(size), np.ones(size))}
 
     return Conversion(convert_rlbench, lambda p, policy, _: rlbench_to_torch(p, policy), normalizer)
+
+
+def _act() -> Conversion:
+    from arp_jax.interop import act_files
+    from arp_jax.interop.act import act_to_torch, convert_act
+
+    def beside(file: Path, policy: Any, named: FilesBeside) -> State:
+        return act_files.read_files_beside(file, policy, named.stats, named.latent_model)
+
+    def back(params: Params, policy: Any, normalizer: Normalizer) -> Mapping[str, State]:
+        stats, prior = act_files.act_files_to_torch(params, policy, normalizer)
+        return {"dataset_stats.pkl": stats} | ({"latent_model": prior} if prior else {})
+
+    return Conversion(
+        convert_act,
+        lambda params, policy, _: act_to_torch(params, policy),
+        act_files.act_normalizer,
+        beside,
+        back,
+    )
 
 
 def normalizer_from_limits(spec: PolicySpec, methods: Mapping[str, str]) -> Normalizer:

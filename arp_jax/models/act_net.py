@@ -18,7 +18,7 @@ import numpy as np
 
 from arp_jax.models.detr_decoder import DetrDecoder
 from arp_jax.models.detr_encoder import DetrEncoder, sine_positions_1d, sine_positions_2d
-from arp_jax.models.resnet import ResNet
+from arp_jax.models.trunks import make_trunk
 
 # Starting values of the framework that the policy was published in.
 _dense_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
@@ -73,8 +73,8 @@ class ActNet(nn.Module):
         style_outputs: what `encode_style` returns; 0 = no style encoder.
         cameras: number of images.
         tokens: further vectors, each a token of its own (state-only policies).
-        shared_trunk: one ResNet for all cameras, or one each.
-        depth, trunk_norm, trunk_width: of the ResNets.
+        shared_trunk: one trunk for all cameras, or one each.
+        trunk, depth, trunk_norm, trunk_width: see `trunks.make_trunk`.
         decoder_layers, read_layer: the layers, and the one whose output is used (-1 the last).
     """
 
@@ -85,6 +85,7 @@ class ActNet(nn.Module):
     cameras: int = 1
     tokens: int = 0
     shared_trunk: bool = True
+    trunk: str = "resnet"
     depth: int = 18
     trunk_norm: str = "frozen_batch"
     trunk_width: int = 64
@@ -113,7 +114,7 @@ class ActNet(nn.Module):
         if self.cameras:
             count = 1 if self.shared_trunk else self.cameras
             self.trunks = [
-                ResNet(self.depth, self.trunk_norm, self.dtype, self.trunk_width)
+                make_trunk(self.trunk, self.depth, self.trunk_norm, self.trunk_width, self.dtype)
                 for _ in range(count)
             ]
             self.cell_dense = nn.Dense(width, kernel_init=_dense_init, dtype=self.dtype)

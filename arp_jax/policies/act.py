@@ -24,6 +24,7 @@ from jax import Array
 from arp_jax.models.act_net import ActNet
 from arp_jax.models.latent_prior import LatentPrior, code_loss, sample_codes, shifted
 from arp_jax.models.resnet import NORMS, STAGE_BLOCKS
+from arp_jax.models.trunks import TRUNKS
 from arp_jax.policies.act_style import code_probabilities, code_style, draw_codes, gaussian_style
 from arp_jax.policies.base import Batch, Metrics, Params
 from arp_jax.policies.section import check_at_least_one, check_choices, check_width, from_section
@@ -36,6 +37,7 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "latent": ("gaussian", "codes", "none"),
     "decoder_output": ("first", "last"),
+    "trunk": TRUNKS,
     "trunk_norm": tuple(NORMS),
     "depth": tuple(STAGE_BLOCKS),
     "compute_dtype": ("float32", "bfloat16"),
@@ -59,8 +61,9 @@ class ActConfig:
         decoder_layers: layers of the decoder.
         decoder_output: layer whose output is used. Published checkpoints have 7 layers and use
             the "first"; those behind it never learn anything. New policies take the "last".
-        shared_trunk: one ResNet for all cameras (ACT) or one each (ACT++).
-        depth, trunk_norm, trunk_width: of the ResNets; "frozen_batch" wants imported weights.
+        shared_trunk: one image trunk for all cameras (ACT) or one each (ACT++).
+        trunk: kind of trunk, of `models.trunks.TRUNKS`.
+        depth, trunk_norm, trunk_width: of the trunks; "frozen_batch" wants imported weights.
         pre_norm: normalise the inputs of sublayers instead of their sums.
         embed_dim, heads, hidden, style_layers, encoder_layers, dropout: of the transformers.
         compute_dtype: of trunk, encoder and decoder; parameters and losses stay float32.
@@ -81,6 +84,7 @@ class ActConfig:
     decoder_layers: int = 1
     decoder_output: str = "last"
     shared_trunk: bool = True
+    trunk: str = "resnet"
     depth: int = 18
     trunk_norm: str = "group"
     trunk_width: int = 64
@@ -121,8 +125,8 @@ class ActPolicy:
             raise ValueError("policy.trunk_width must be at least 16 with group norm")
         self.config, self.spec = config, spec
         names = [f.name for f in spec.observation.features]
-        self._state = config.state_feature or (names[0] if names else "")
-        spec.observation.select((self._state, *config.token_features, *config.cameras))
+        self.state_feature = config.state_feature or (names[0] if names else "")
+        spec.observation.select((self.state_feature, *config.token_features, *config.cameras))
         codes = config.code_classes * config.code_values
         outputs = {"gaussian": 2 * config.latent_dim, "codes": codes, "none": 0}[config.latent]
         self.net = ActNet(
@@ -133,6 +137,7 @@ class ActPolicy:
             cameras=len(config.cameras),
             tokens=len(config.token_features),
             shared_trunk=config.shared_trunk,
+            trunk=config.trunk,
             depth=config.depth,
             trunk_norm=config.trunk_norm,
             trunk_width=config.trunk_width,
@@ -185,7 +190,7 @@ class ActPolicy:
 
     def act(self, params: Params, observation: Observation, rng: Array) -> Array:
         """A chunk of normalised actions [B, H, A] for observations [B, 1, ...]."""
-        batch = observation[self._state].shape[0]
+        batch = observation[self.state_feature].shape[0]
         if self.config.latent == "codes":
             temperature = self.config.prior_temperature
             codes = sample_codes(
@@ -259,7 +264,7 @@ class ActPolicy:
         if self.config.cameras and images:
             raw = jnp.stack([observation[name][:, -1] for name in self.config.cameras], axis=1)
             stacked = (raw.astype(jnp.float32) / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
-        return observation[self._state][:, -1], stacked, vectors
+        return observation[self.state_feature][:, -1], stacked, vectors
 
 
 def action_l1(predicted: Array, recorded: Array, is_pad: Array) -> Array:
