@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -30,15 +31,24 @@ def resize_region(frames: Array, region: Sequence[Any], size: tuple[int, int]) -
         float32 [F, *size, C], neither rounded nor clipped.
     """
     top, left, height, width = region
-    rows, row_weights = _taps(top, height, frames.shape[1], size[0])  # [K, h]
-    columns, column_weights = _taps(left, width, frames.shape[2], size[1])  # [K, w]
-    tall: Any = 0.0  # becomes [F, h, W, C]
-    for index, weight in zip(rows, row_weights, strict=True):
-        tall = tall + frames[:, index].astype(jnp.float32) * weight[:, None, None]
-    resized: Any = 0.0  # becomes [F, h, w, C]
-    for index, weight in zip(columns, column_weights, strict=True):
-        resized = resized + tall[:, :, index] * weight[:, None]
-    return resized
+    tall = _summed(frames, 1, *_taps(top, height, frames.shape[1], size[0]))  # [F, h, W, C]
+    return _summed(tall, 2, *_taps(left, width, frames.shape[2], size[1]))  # [F, h, w, C]
+
+
+def _summed(frames: Array, axis: int, index: Any, weights: Any) -> Array:
+    """Sum over K of the pixels `index` [K, size] along an axis, times `weights` [K, size].
+
+    A loop, so that the sum is stored before it is used: fused into whatever follows, each pixel
+    would be fetched and summed again for each use.
+    """
+    shape = (*frames.shape[:axis], index.shape[1], *frames.shape[axis + 1 :])
+    trailing = (1,) * (frames.ndim - 1 - axis)
+
+    def add(total: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
+        pixels = jnp.take(frames, tap[0], axis, mode="clip").astype(jnp.float32)
+        return total + pixels * tap[1].reshape(-1, *trailing), None
+
+    return jax.lax.scan(add, jnp.zeros(shape, jnp.float32), (index, weights))[0]
 
 
 def _taps(start: Any, length: Any, pixels: int, size: int) -> tuple[Any, Any]:
