@@ -17,11 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arp_jax.data import act_convert
-from arp_jax.data import act_hdf5_read as act
-from arp_jax.data import conversion_flags as common
-from arp_jax.data.conversion_run import specs_of, write_dataset
-from arp_jax.data.measured_specs import measure
+from arp_jax.data.formats import act_convert
+from arp_jax.data.formats import act_hdf5_read as act
+from arp_jax.data.formats import conversion_flags as common
+from arp_jax.data.formats.conversion_run import specs_of, write_dataset
+from arp_jax.data.formats.measured_specs import measure
 from arp_jax.training.command_line import exit_status
 
 _DESCRIPTION = "Episodes recorded in the HDF5 layout of ACT ({count}, {mirrored} of them mirrored)."

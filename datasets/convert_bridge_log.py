@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from arp_jax.data import conversion_flags as common
-from arp_jax.data.array_episodes import Naming, make_example
-from arp_jax.data.conversion_run import write_dataset
+from arp_jax.data.formats import conversion_flags as common
+from arp_jax.data.formats.array_episodes import Naming, make_example
+from arp_jax.data.formats.conversion_run import write_dataset
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.specs import SpecMismatch, check_match
 from arp_jax.training.command_line import exit_status

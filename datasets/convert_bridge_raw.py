@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from arp_jax.data import conversion_flags as common
-from arp_jax.data.array_episodes import Naming, make_example
 from arp_jax.data.cards import load_card
-from arp_jax.data.conversion_run import specs_of, write_dataset
+from arp_jax.data.formats import conversion_flags as common
+from arp_jax.data.formats.array_episodes import Naming, make_example
+from arp_jax.data.formats.conversion_run import specs_of, write_dataset
+from arp_jax.data.formats.measured_specs import FoundEpisode, Meaning, measure
 from arp_jax.data.images import image_size
-from arp_jax.data.measured_specs import FoundEpisode, Meaning, measure
 from arp_jax.interop.numpy_pickle import read_pickle
 from arp_jax.specs import CameraSpec
 from arp_jax.training.command_line import exit_status

@@ -19,11 +19,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arp_jax.data import conversion_flags as common
-from arp_jax.data import lerobot_rlds
-from arp_jax.data.conversion_run import specs_of, write_dataset
-from arp_jax.data.lerobot_layout import SPECS, default_names
-from arp_jax.data.lerobot_read import LeRobotDataset, open_lerobot
+from arp_jax.data.formats import conversion_flags as common
+from arp_jax.data.formats import lerobot_rlds
+from arp_jax.data.formats.conversion_run import specs_of, write_dataset
+from arp_jax.data.formats.lerobot_layout import SPECS, default_names
+from arp_jax.data.formats.lerobot_read import LeRobotDataset, open_lerobot
 from arp_jax.training.command_line import exit_status
 
 

@@ -21,11 +21,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arp_jax.data import conversion_flags as common
-from arp_jax.data import robomimic_convert
-from arp_jax.data import robomimic_hdf5 as robomimic
-from arp_jax.data.conversion_run import specs_of, write_dataset
-from arp_jax.data.measured_specs import measure
+from arp_jax.data.formats import conversion_flags as common
+from arp_jax.data.formats import robomimic_convert
+from arp_jax.data.formats import robomimic_hdf5 as robomimic
+from arp_jax.data.formats.conversion_run import specs_of, write_dataset
+from arp_jax.data.formats.measured_specs import measure
 from arp_jax.training.command_line import exit_status
 
 

@@ -17,11 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arp_jax.data.lerobot_plan import IMAGE, VIDEO, make_plan
-from arp_jax.data.lerobot_read import open_lerobot
-from arp_jax.data.lerobot_write import write_lerobot
+from arp_jax.data.formats.lerobot_plan import IMAGE, VIDEO, make_plan
+from arp_jax.data.formats.lerobot_read import open_lerobot
+from arp_jax.data.formats.lerobot_write import write_lerobot
+from arp_jax.data.formats.video import CODECS
 from arp_jax.data.source import open_source
-from arp_jax.data.video import CODECS
 from arp_jax.training.command_line import exit_status
 
 

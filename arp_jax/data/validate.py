@@ -6,7 +6,7 @@
 In: an RLDS folder (of this project, or a published one with a card) or its name in --data_dir. Out:
 a table of findings with file, episode and step, on request an HTML page, a JSON file, a copy. Exit
 status: 0 nothing worse than warnings, 1 errors found, 2 the dataset cannot be read. The checks are
-in `checks_*.py`.
+in `checks/`.
 """
 
 import argparse
@@ -20,17 +20,17 @@ import numpy as np
 from rich.console import Console
 from tqdm import tqdm
 
-from arp_jax.data.checks_compare import compare
-from arp_jax.data.checks_dims import dims_of, pairs_of
-from arp_jax.data.checks_episode import EpisodeReport, merge_bands
+from arp_jax.data.checks.compare import compare
+from arp_jax.data.checks.copy import write_copy
+from arp_jax.data.checks.dims import dims_of, pairs_of
+from arp_jax.data.checks.episode import EpisodeReport, merge_bands
+from arp_jax.data.checks.fix import FLAGS, left_alone, plan_repairs
+from arp_jax.data.checks.page import write_page
+from arp_jax.data.checks.report import Validation, groups_of, print_table, write_findings
+from arp_jax.data.checks.scan import scan
 from arp_jax.data.folders import find_dataset
 from arp_jax.data.source import Source, open_source
 from arp_jax.data.store import META_FILE
-from arp_jax.data.validate_copy import write_copy
-from arp_jax.data.validate_fix import FLAGS, left_alone, plan_repairs
-from arp_jax.data.validate_page import write_page
-from arp_jax.data.validate_report import Validation, groups_of, print_table, write_findings
-from arp_jax.data.validate_scan import scan
 
 
 def validate(

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from arp_jax.data.act_hdf5_read import read_episode, read_layout
-from arp_jax.data.array_episodes import PictureCoding
 from arp_jax.data.folders import find_dataset
+from arp_jax.data.formats.act_hdf5_read import read_episode, read_layout
+from arp_jax.data.formats.array_episodes import PictureCoding
 from arp_jax.data.source import Source, open_source
 from arp_jax.data.store import META_FILE, Pack, open_pack
 from arp_jax.specs import ActionSpec, FeatureSpec, ObservationSpec

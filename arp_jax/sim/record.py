@@ -35,7 +35,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from arp_jax import compile_cache
-from arp_jax.data import act_hdf5, episode_rlds, rlds_build
+from arp_jax.data import episode_rlds, rlds_build
+from arp_jax.data.formats import act_hdf5
 from arp_jax.data.images import IMAGE_FORMATS, encode_image
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.evaluation.intervals import wilson

@@ -18,7 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from push_t_dataset_builder import PushT
 
 from arp_jax.data import push_t_rlds, rlds_build
-from arp_jax.data.zarr_replay import OFFICIAL_URL, download_replay, open_replay
+from arp_jax.data.formats.zarr_replay import OFFICIAL_URL, download_replay, open_replay
 
 
 def main(argv: list[str] | None = None) -> int:

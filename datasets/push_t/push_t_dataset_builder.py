@@ -1,6 +1,6 @@
 """TFDS builder: the human Push-T demonstrations of Diffusion Policy as RLDS.
 
-In: a zarr replay (`arp_jax.data.zarr_replay`). Out: one RLDS episode per recording, in recorded
+In: a zarr replay (`formats/zarr_replay.py`). Out: one RLDS episode per recording, in recorded
 order: 96x96 image, agent position, block pose, the eight corners that our simulator observes, the
 nine keypoints of the recording, the action. Rewards are computed here, since the replay has none.
 Run `build.py`.
@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from arp_jax.data import episode_rlds, push_t_rlds, rlds_build
+from arp_jax.data.formats.zarr_replay import Replay
 from arp_jax.data.rlds import DatasetSpecs
-from arp_jax.data.zarr_replay import Replay
 from arp_jax.sim.push_t import geometry
 from arp_jax.sim.push_t.coverage import coverage
 from arp_jax.sim.push_t.env import ACTION_SPEC, OBSERVATION_SPEC

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from arp_jax.data.episode_rlds import episode_example, episode_features
+from arp_jax.data.formats.video import encode_video
 from arp_jax.data.images import encode_image
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.data.rlds_write import Conversion, convert
-from arp_jax.data.video import encode_video
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec
 
 RATE = 15

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arp_jax.data.act_hdf5 import episode_path, write_episode
+from arp_jax.data.formats.act_hdf5 import episode_path, write_episode
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from arp_jax.data import act_hdf5_read as act
-from arp_jax.data.act_hdf5 import episode_path, write_episode
-from arp_jax.data.array_episodes import PictureCoding
+from arp_jax.data.formats import act_hdf5_read as act
+from arp_jax.data.formats.act_hdf5 import episode_path, write_episode
+from arp_jax.data.formats.array_episodes import PictureCoding
 from arp_jax.data.images import decode_image
 from tests.data.act_files import HEIGHT, WIDTH, act_arrays, write_act
 from tests.golden_files import golden_paths, load_golden

@@ -17,14 +17,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from lerobot.datasets import LeRobotDataset
 
-from arp_jax.data.lerobot_plan import IMAGE, make_plan
-from arp_jax.data.lerobot_read import (
+from arp_jax.data.formats.lerobot_plan import IMAGE, make_plan
+from arp_jax.data.formats.lerobot_read import (
     open_lerobot,
     read_columns,
     read_instructions,
     read_pixels,
 )
-from arp_jax.data.lerobot_write import write_lerobot
+from arp_jax.data.formats.lerobot_write import write_lerobot
 from arp_jax.data.source import open_source
 
 TOP, NEAR = "observation.images.top", "observation.images.near"

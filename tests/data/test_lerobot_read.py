@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from arp_jax.data.conversion_flags import Sentences
+from arp_jax.data.formats.conversion_flags import Sentences
 from arp_jax.specs import CameraSpec
 from tests.data.lerobot_sets import JOINTS, LENGTHS, RATE, psnr, toy_episode, write_v21
 
@@ -14,10 +14,10 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pytest.importorskip("av", reason="av is not installed")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-from arp_jax.data import lerobot_rlds  # noqa: E402
-from arp_jax.data.array_episodes import Naming, PictureCoding  # noqa: E402
-from arp_jax.data.lerobot_layout import read_info, read_limits  # noqa: E402
-from arp_jax.data.lerobot_read import (  # noqa: E402
+from arp_jax.data.formats import lerobot_rlds  # noqa: E402
+from arp_jax.data.formats.array_episodes import Naming, PictureCoding  # noqa: E402
+from arp_jax.data.formats.lerobot_layout import read_info, read_limits  # noqa: E402
+from arp_jax.data.formats.lerobot_read import (  # noqa: E402
     open_lerobot,
     read_columns,
     read_instructions,

@@ -17,17 +17,17 @@ from tests.data.lerobot_sets import LENGTHS, RATE, SPECS, psnr, toy_episode, wri
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pytest.importorskip("av", reason="av is not installed")
 
-from arp_jax.data.lerobot_join import file_numbers
-from arp_jax.data.lerobot_layout import read_table
-from arp_jax.data.lerobot_plan import IMAGE, make_plan
-from arp_jax.data.lerobot_read import (
+from arp_jax.data.formats.lerobot_join import file_numbers
+from arp_jax.data.formats.lerobot_layout import read_table
+from arp_jax.data.formats.lerobot_plan import IMAGE, make_plan
+from arp_jax.data.formats.lerobot_read import (
     open_lerobot,
     read_camera,
     read_columns,
     read_instructions,
     read_pixels,
 )
-from arp_jax.data.lerobot_write import write_lerobot
+from arp_jax.data.formats.lerobot_write import write_lerobot
 
 CAMERAS = {"image": "observation.images.image", "wrist_image": "observation.images.wrist_image"}
 QUIET = {"workers": 1, "progress": False}
@@ -193,7 +193,7 @@ def test_killed_export_continues_and_ends_with_the_same_bytes(source, exported, 
     script = (
         "import sys\n"
         "from tests.data.test_lerobot_write import *\n"
-        "import arp_jax.data.lerobot_write as write\n"
+        "import arp_jax.data.formats.lerobot_write as write\n"
         "encode = write.encode_video\n"
         "def slowly(*args):\n"
         "    time.sleep(0.3)\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from arp_jax.data import robomimic_hdf5 as robomimic
+from arp_jax.data.formats import robomimic_hdf5 as robomimic
 from tests.data.robomimic_files import ENV_ARGS, OSC_POSE, demo_arrays, write_robomimic
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")

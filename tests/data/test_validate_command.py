@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from arp_jax.data.cards import load_card
-from arp_jax.data.checks import KINDS, Finding
+from arp_jax.data.checks.findings import KINDS, Finding
+from arp_jax.data.checks.fix import Repair, plan_repairs
 from arp_jax.data.rlds import open_dataset
 from arp_jax.data.synthetic import write_raw_dataset
 from arp_jax.data.validate import main
-from arp_jax.data.validate_fix import Repair, plan_repairs
 from tests.data.defect_sets import DIMS, arm_episodes, write_raw_episodes
 from tests.data.raw_card import assert_same_episode
 from tests.datasets.scripts import contents

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from arp_jax.data.checks import KINDS
+from arp_jax.data.checks.findings import KINDS
 from arp_jax.data.images import encode_image
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.specs import FeatureSpec, ObservationSpec

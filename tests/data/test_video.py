@@ -7,7 +7,7 @@ from tests.data.lerobot_sets import pictures, psnr
 
 av = pytest.importorskip("av", reason="av is not installed")
 
-from arp_jax.data.video import (  # noqa: E402
+from arp_jax.data.formats.video import (  # noqa: E402
     CODECS,
     encode_video,
     join_videos,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arp_jax.data.zarr_replay import open_buffer
+from arp_jax.data.formats.zarr_replay import open_buffer
 from tests.data.replay_files import LENGTHS, replay_arrays, write_replay
 
 zarr = pytest.importorskip("zarr", reason="zarr is not installed")

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from arp_jax.data.formats.zarr_replay import open_buffer
 from arp_jax.data.source import open_source
-from arp_jax.data.zarr_replay import open_buffer
 from tests.data.replay_files import LENGTHS, replay_arrays, write_replay
 from tests.datasets.scripts import assert_refused, contents, load_converter
 

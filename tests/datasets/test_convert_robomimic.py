@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arp_jax.data import robomimic_hdf5 as robomimic
+from arp_jax.data.formats import robomimic_hdf5 as robomimic
 from arp_jax.data.source import open_source
 from tests.data.robomimic_files import ENV_ARGS, demo_arrays, write_robomimic
 from tests.datasets.scripts import assert_refused, contents, load_converter

@@ -15,9 +15,9 @@ import re
 import numpy as np
 import pytest
 
-from arp_jax.data import act_hdf5_read as act
-from arp_jax.data.act_convert import ActJob, ActOptions, read_arrays
-from arp_jax.data.array_episodes import PictureCoding
+from arp_jax.data.formats import act_hdf5_read as act
+from arp_jax.data.formats.act_convert import ActJob, ActOptions, read_arrays
+from arp_jax.data.formats.array_episodes import PictureCoding
 from arp_jax.data.stats import RunningStats
 from arp_jax.data.windows import window_table
 from arp_jax.normalize import Affine, normalize

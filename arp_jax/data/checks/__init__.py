@@ -1,0 +1,1 @@
+"""What `python -m arp_jax.data.validate` looks for, and how it reports and repairs."""
