@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from arp_jax.data.zarr_replay import open_replay
+from arp_jax.data.formats.zarr_replay import open_replay
 from arp_jax.sim.push_t import geometry, reset_laws
 from arp_jax.sim.push_t.coverage import coverage
 from arp_jax.sim.push_t.env import load_engine
