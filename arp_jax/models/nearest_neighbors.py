@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -87,7 +88,7 @@ def nearest(
 
 def row_mesh(devices: Sequence[jax.Device]) -> Mesh:
     """A mesh with one axis, "rows", for `nearest`."""
-    return jax.make_mesh((len(devices),), ("rows",), devices=tuple(devices))
+    return Mesh(np.asarray(devices), ("rows",))
 
 
 def spread_rows(part: Array, mesh: Mesh) -> Array:
