@@ -5,9 +5,10 @@
     python -m arp_jax.data.view runs/debug/pack:12
     python -m arp_jax.data.view recordings/episode_7.hdf5 --rerun episode_7.rrd
 
-EPISODE is DIR:SPLIT:NUMBER of an RLDS dataset, PACK:NUMBER of a pack, or an HDF5 file of ACT. Out:
-the page, on request a recording of the rerun viewer. The page needs nothing else; a slider, keys
-and fingers move through the steps of frames and plots alike. Exit status: 0, or 2 with one line.
+EPISODE is DIR:SPLIT:NUMBER of an RLDS dataset, PACK:NUMBER of a pack, an HDF5 file of ACT, or
+FILE.hdf5:DEMO of robomimic. Out: the page, on request a recording of the rerun viewer. The page
+needs nothing else; a slider, keys and fingers move through the steps of frames and plots alike.
+Exit status: 0, or 2 with one line.
 """
 
 import argparse

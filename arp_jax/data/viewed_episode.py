@@ -1,8 +1,8 @@
 """One episode of any dataset, ready to be looked at: pictures, named series, words.
 
-In: an address as a person writes it (`DIR:train:3`, `PACK:3`, `episode_3.hdf5`). Out: a
-`ViewedEpisode`, which `view_page.py` and `rerun_export.py` show. Pictures stay as they are stored
-where that is possible.
+In: an address as a person writes it (`DIR:train:3`, `PACK:3`, `episode_3.hdf5`,
+`image.hdf5:demo_3`). Out: a `ViewedEpisode`, which `view_page.py` and `rerun_export.py` show.
+Pictures stay as they are stored where that is possible.
 """
 
 import dataclasses
@@ -16,13 +16,18 @@ import numpy as np
 from arp_jax.data.folders import find_dataset
 from arp_jax.data.formats.act_hdf5_read import read_episode, read_layout
 from arp_jax.data.formats.array_episodes import PictureCoding
+from arp_jax.data.formats.robomimic_hdf5 import read_demo, read_pictures
 from arp_jax.data.source import Source, open_source
 from arp_jax.data.store import META_FILE, Pack, open_pack
 from arp_jax.specs import ActionSpec, FeatureSpec, ObservationSpec
 
-FORMS = "DIR:SPLIT:NUMBER (RLDS, e.g. data/push_t/1.0.0:train:3), PACK:NUMBER, or an ACT .hdf5 file"
+FORMS = (
+    "DIR:SPLIT:NUMBER (RLDS, e.g. data/push_t/1.0.0:train:3), PACK:NUMBER, an ACT file.hdf5 or "
+    "robomimic's file.hdf5:DEMO"
+)
 FLAGS = ("is_first", "is_last", "is_terminal")
 _ADDRESS = re.compile(r"^(?P<path>.+?)(?::(?P<split>[A-Za-z_]\w*))?:(?P<number>\d+)$")
+_DEMO = re.compile(r"^(?P<path>.+\.(?:hdf5|h5)):(?P<name>[A-Za-z]\w*)$")
 # ACT's files say neither names nor units; these are what its recorders write.
 _ACT_UNITS = {"qpos": "rad", "qvel": "rad/s", "action": "rad"}
 
@@ -79,6 +84,8 @@ def read_viewed(address: str, card: str | None = None) -> ViewedEpisode:
     """
     if address.endswith((".hdf5", ".h5")):
         return _from_act(Path(address))
+    if (match := _DEMO.match(address)) is not None:
+        return _from_robomimic(Path(match["path"]), match["name"])
     match = _ADDRESS.match(address)
     if match is None:
         raise ValueError(f"{address!r} names no episode; write {FORMS}")
@@ -151,6 +158,17 @@ def _from_act(path: Path) -> ViewedEpisode:
         cameras=episode.pictures,
         series=tuple(_unnamed(n, v, _ACT_UNITS.get(n, "")) for n, v in episode.arrays.items()),
         metadata={"sim": layout.sim, "compressed": layout.compressed},
+    )
+
+
+def _from_robomimic(path: Path, name: str) -> ViewedEpisode:
+    demo = read_demo(path, name)
+    names = ("actions", *demo.vectors, *(n for n in ("rewards", "dones") if n in demo.arrays))
+    return ViewedEpisode(
+        title=f"{path}, {name}",
+        rate_hz=0.0,
+        cameras={camera: list(read_pictures(path, name, camera)) for camera in demo.pictures},
+        series=tuple(_unnamed(n, demo.arrays[n]) for n in names),
     )
 
 

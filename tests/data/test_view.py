@@ -21,6 +21,7 @@ from arp_jax.data.view_page import write_episode_page
 from arp_jax.data.viewed_episode import Series, ViewedEpisode, read_viewed
 from tests.data.act_files import act_arrays, write_act
 from tests.data.rlds_folder import synthetic_episodes, write_folder
+from tests.data.robomimic_files import demo_arrays, write_robomimic
 
 LENGTHS = [3, 7, 5]
 
@@ -116,6 +117,19 @@ def test_an_act_file(tmp_path: Path) -> None:
     content = content_of(write_episode_page(episode, 320))
     assert content["rate"] == 10
     assert len(content["frames"]["wrist"]) == 7
+
+
+def test_a_robomimic_demonstration(tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "image.hdf5")
+    episode, arrays = read_viewed(f"{path}:demo_10"), demo_arrays(2)
+    assert list(episode.cameras) == ["agentview_image"]
+    np.testing.assert_array_equal(episode.cameras["agentview_image"], arrays["obs/agentview_image"])
+    found = {series.name: series for series in episode.series}
+    assert {"actions", "robot0_eef_pos", "rewards", "dones"} <= set(found)
+    np.testing.assert_allclose(found["actions"].values, arrays["actions"])
+    assert found["robot0_eef_pos"].dims == ("0", "1", "2")
+    with pytest.raises(ValueError, match="no demonstration 'demo_4'"):
+        read_viewed(f"{path}:demo_4")
 
 
 def viewed(steps: int = 6, **changes: Any) -> ViewedEpisode:
