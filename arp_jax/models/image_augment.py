@@ -170,9 +170,10 @@ def _fitted(frames: Array, config: ImageAugment, size: tuple[int, int], key: Arr
         frames = _window(frames, (config.random_crop[0], config.random_crop[1]), place_key)
     shape = (frames.shape[1], frames.shape[2])
     region = _region(shape, config, place_key) if config.scale else (0, 0, *shape)
+    recolors = config.changes_colors and color_key is not None
     if (config.scale and place_key is not None) or shape != size or region != (0, 0, *shape):
-        changed = resize_region(frames, region, size)
-    elif color_key is None or not config.changes_colors:
+        changed = resize_region(frames, region, size, stored=recolors)
+    elif not recolors:
         return frames  # the very bytes that came in
     else:
         changed = frames.astype(jnp.float32)

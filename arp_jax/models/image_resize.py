@@ -16,7 +16,9 @@ import numpy as np
 from jax import Array
 
 
-def resize_region(frames: Array, region: Sequence[Any], size: tuple[int, int]) -> Array:
+def resize_region(
+    frames: Array, region: Sequence[Any], size: tuple[int, int], stored: bool = False
+) -> Array:
     """The region of every frame, resized.
 
     Each output pixel is a sum over few input pixels, fetched one by one: on a CPU that is five
@@ -26,29 +28,31 @@ def resize_region(frames: Array, region: Sequence[Any], size: tuple[int, int]) -
         frames: [F, H, W, C], any dtype.
         region: (top, left, height, width) in pixels, scalars that may be traced; within the frame.
         size: (height, width) of the result.
+        stored: say so when each pixel of the result is used several times: fused into such a use,
+            it would be summed again for each of them.
 
     Returns:
         float32 [F, *size, C], neither rounded nor clipped.
     """
     top, left, height, width = region
-    tall = _summed(frames, 1, *_taps(top, height, frames.shape[1], size[0]))  # [F, h, W, C]
-    return _summed(tall, 2, *_taps(left, width, frames.shape[2], size[1]))  # [F, h, w, C]
+    tall = _summed(frames, 1, _taps(top, height, frames.shape[1], size[0]), False)  # [F, h, W, C]
+    return _summed(tall, 2, _taps(left, width, frames.shape[2], size[1]), stored)  # [F, h, w, C]
 
 
-def _summed(frames: Array, axis: int, index: Any, weights: Any) -> Array:
-    """Sum over K of the pixels `index` [K, size] along an axis, times `weights` [K, size].
-
-    A loop, so that the sum is stored before it is used: fused into whatever follows, each pixel
-    would be fetched and summed again for each use.
-    """
-    shape = (*frames.shape[:axis], index.shape[1], *frames.shape[axis + 1 :])
+def _summed(frames: Array, axis: int, taps: tuple[Any, Any], stored: bool) -> Array:
+    """Sum of the pixels at K indices [K, size] along an axis, times their weights [K, size]."""
     trailing = (1,) * (frames.ndim - 1 - axis)
 
-    def add(total: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
+    def add(total: Array, tap: tuple[Any, Any]) -> tuple[Array, None]:
         pixels = jnp.take(frames, tap[0], axis, mode="clip").astype(jnp.float32)
         return total + pixels * tap[1].reshape(-1, *trailing), None
 
-    return jax.lax.scan(add, jnp.zeros(shape, jnp.float32), (index, weights))[0]
+    total = jnp.zeros((*frames.shape[:axis], taps[0].shape[1], *frames.shape[axis + 1 :]))
+    if stored:  # the result of a loop is
+        return jax.lax.scan(add, total, taps)[0]
+    for tap in zip(*taps, strict=True):
+        total, _ = add(total, tap)
+    return total
 
 
 def _taps(start: Any, length: Any, pixels: int, size: int) -> tuple[Any, Any]:
