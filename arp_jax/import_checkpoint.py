@@ -45,8 +45,9 @@ from arp_jax.training.optim import make_optimizer
 from arp_jax.training.run_config import RunConfig
 from arp_jax.training.state import TrainState
 
-# Trainers that keep both write them so; a run has a place for both as well.
-LAST_KEY, AVERAGE_KEY = "state_dicts.model", "state_dicts.ema_model"
+# Trainers that keep both the last parameters and their moving average write them so (Diffusion
+# Policy, ARP; Mobile ALOHA's diffusion policy); a run has a place for both as well.
+LAST_AND_AVERAGE = (("state_dicts.model", "state_dicts.ema_model"), ("nets", "ema"))
 _ROWS = 20  # of tensors that do not fit, on the screen
 
 _README = """\
@@ -163,8 +164,9 @@ def read_parts(
     """
     found = state_keys(file)
     wanted = {"ema": key}
-    if key is None and {LAST_KEY, AVERAGE_KEY} <= set(found):
-        wanted = {"ema": AVERAGE_KEY, "params": LAST_KEY}
+    for last, average in LAST_AND_AVERAGE:
+        if key is None and {last, average} <= set(found):
+            wanted = {"ema": average, "params": last}
     parts = {}
     for place, chosen in wanted.items():
         state = {**read_state(file, chosen), **more}  # refuses to guess among several

@@ -2,7 +2,8 @@
 
 In: a policy and a state dict, or parameters. Out: the other, and the `Normalizer` that belongs to
 the weights. One table instead of a choice in every command. The conversions themselves are in
-`arp_push_t.py`, `arp_aloha.py`, `arp_rlbench.py` and `act.py`, imported when they are needed.
+`arp_push_t.py`, `arp_aloha.py`, `arp_rlbench.py`, `act.py` and `diffusion.py`, imported when they
+are needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -71,7 +72,10 @@ def conversion(policy: str) -> Conversion:
     Raises:
         ValueError: there are no published weights of such a policy.
     """
-    table = {"arp": _push_t, "arp_aloha": _aloha, "arp_rlbench": _rlbench, "act": _act}
+    table = {
+        **{"arp": _push_t, "arp_aloha": _aloha, "arp_rlbench": _rlbench},
+        **{"act": _act, "diffusion": _diffusion},
+    }
     if policy not in table:
         raise ValueError(
             f"policy.name {policy!r} has no published PyTorch weights; those with are "
@@ -127,6 +131,30 @@ def _act() -> Conversion:
         beside,
         back,
     )
+
+
+def _diffusion() -> Conversion:
+    from arp_jax.interop import diffusion_files
+    from arp_jax.interop.diffusion import convert_diffusion, diffusion_to_torch, published_form
+
+    def to_torch(params: Params, policy: Any, normalizer: Normalizer) -> dict[str, np.ndarray]:
+        state = diffusion_to_torch(params, policy)
+        if published_form(policy) == "actpp" or not normalizer:
+            return state
+        return state | diffusion_files.normalizer_to_state(normalizer, policy)
+
+    def beside(file: Path, policy: Any, named: FilesBeside) -> State:
+        if named.latent_model is not None:
+            raise ValueError("--latent_model is for policies with config.policy.latent 'codes'")
+        return diffusion_files.read_files_beside(file, policy, named.stats)
+
+    def back(params: Params, policy: Any, normalizer: Normalizer) -> Mapping[str, State]:
+        if published_form(policy) != "actpp":
+            return {}
+        return {"dataset_stats.pkl": diffusion_files.stats_of(normalizer, policy)}
+
+    normalizer = diffusion_files.diffusion_normalizer
+    return Conversion(convert_diffusion, to_torch, normalizer, beside, back)
 
 
 def normalizer_from_limits(spec: PolicySpec, methods: Mapping[str, str]) -> Normalizer:

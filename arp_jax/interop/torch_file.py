@@ -32,6 +32,8 @@ PREFERRED_KEYS = (
     "model_state",
     "state_dict",
     "model",
+    "ema",
+    "nets",
 )
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 _SEARCH_DEPTH = 4

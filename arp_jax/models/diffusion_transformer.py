@@ -12,8 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from arp_jax.models.attention import RowsDense, attend, split_heads
+from arp_jax.models.detr_decoder import CrossProjection
+from arp_jax.models.detr_encoder import FusedProjection
 from arp_jax.models.unet1d import mish, step_embedding
 
+_EPSILON = 1e-5
 _table_init = nn.initializers.normal(0.02)
 
 
@@ -34,26 +38,29 @@ class DecoderLayer(nn.Module):
     dropout: float
 
     def setup(self) -> None:
-        def attention() -> nn.Module:
-            return nn.MultiHeadDotProductAttention(self.heads, dropout_rate=self.dropout)
-
-        self.norms = [nn.LayerNorm(epsilon=1e-5) for _ in range(3)]
-        self.self_attention, self.cross_attention = attention(), attention()
-        self.mlp_in, self.mlp_out = nn.Dense(4 * self.width), nn.Dense(self.width)
+        self.qkv, self.out = FusedProjection(self.width), RowsDense(self.width)
+        self.cross_qkv, self.cross_out = CrossProjection(self.width), RowsDense(self.width)
+        self.fc1, self.fc2 = RowsDense(4 * self.width), RowsDense(self.width)
+        self.norm_attention = nn.LayerNorm(_EPSILON)
+        self.norm_cross = nn.LayerNorm(_EPSILON)
+        self.norm_mlp = nn.LayerNorm(_EPSILON)
         self.drop = nn.Dropout(self.dropout)
 
-    def __call__(self, x: Array, memory: Array, causal: Array, seen: Array, train: bool) -> Array:
+    def __call__(
+        self, x: Array, memory: Array, causal: np.ndarray, seen: np.ndarray, train: bool
+    ) -> Array:
         """x [B, H, D], memory [B, M, D], masks [H, H] and [H, M]; returns [B, H, D]."""
-        still = not train
-        y = self.norms[0](x)
-        x = x + self.drop(
-            self.self_attention(y, mask=causal[None, None], deterministic=still), still
-        )
-        y = self.norms[1](x)
-        y = self.cross_attention(y, memory, mask=seen[None, None], deterministic=still)
-        x = x + self.drop(y, still)
-        hidden = self.drop(nn.gelu(self.mlp_in(self.norms[2](x)), approximate=False), still)
-        return x + self.drop(self.mlp_out(hidden), still)
+
+        def drop(y: Array) -> Array:
+            return self.drop(y, deterministic=not train)
+
+        query, key, value = split_heads(self.qkv(self.norm_attention(x), None), 3, self.heads)
+        x = x + drop(self.out(attend(query, key, value, causal, self.drop, train)))
+        projected = self.cross_qkv(self.norm_cross(x), memory, memory)
+        query, key, value = (split_heads(part, 1, self.heads)[0] for part in projected)
+        x = x + drop(self.cross_out(attend(query, key, value, seen, self.drop, train)))
+        hidden = drop(nn.gelu(self.fc1(self.norm_mlp(x)), approximate=False))
+        return x + drop(self.fc2(hidden))
 
 
 class DiffusionTransformer(nn.Module):
@@ -85,7 +92,7 @@ class DiffusionTransformer(nn.Module):
         self.blocks = [
             DecoderLayer(self.width, self.heads, self.dropout) for _ in range(self.layers)
         ]
-        self.norm = nn.LayerNorm(epsilon=1e-5)
+        self.norm = nn.LayerNorm(_EPSILON)
         self.head = nn.Dense(self.action_dim)
 
     def __call__(self, noisy: Array, steps: Array, observed: Array, train: bool = False) -> Array:
@@ -126,8 +133,8 @@ class DiffusionTransformer(nn.Module):
         level = jnp.broadcast_to(level, (len(noisy), self.width))[:, None]
         memory = jnp.concatenate([level, seen], axis=1)  # [B, 1 + W, D]
         x = self.action_in(noisy) + self.action_position  # [B, H, D]
-        causal = jnp.tril(jnp.ones((self.horizon, self.horizon), bool))
-        mask = jnp.asarray(memory_mask(self.horizon, self.window))
+        causal = np.tril(np.ones((self.horizon, self.horizon), bool))
+        mask = memory_mask(self.horizon, self.window)
         for block in self.blocks:
             x = block(x, memory, causal, mask, train)
         return self.head(self.norm(x))
