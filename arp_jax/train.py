@@ -33,7 +33,7 @@ from arp_jax.training import data_report, preemption, run_dir, sharding
 from arp_jax.training.checkpoint import CheckpointStore, RunBundle, newest_bundle
 from arp_jax.training.command_line import check_only_flags, exit_status, parse_flags
 from arp_jax.training.data_config import DIGITS, SYNTHETIC
-from arp_jax.training.finish import finish_policy
+from arp_jax.training.finish import check_finish, finish_policy
 from arp_jax.training.inputs import Inputs, check_same_data, open_inputs
 from arp_jax.training.metrics import MetricBuffer, MetricWriter, NonFiniteMetric
 from arp_jax.training.optim import make_optimizer, make_schedule
@@ -86,13 +86,14 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     sharding.check_batch_size(config.train.batch_size, mesh)
     say(f"run: {folder}\ndevices: {sharding.describe(mesh)}")
 
-    # 3. Data: a pack, its statistics, loaders of training and held-out episodes
+    # 3. Data: packed or streamed, its statistics, batches of training and held-out episodes
     kept = newest_bundle(folder) if resume else None
     inputs = open_inputs(config.plain, config.data, folder, kept.normalizer if kept else None)
     say(data_report.describe(inputs, config.plain))
 
     # 4. Policy and optimiser
     policy = build_policy(config.policy["name"], config.policy, inputs.spec, config.images)
+    check_finish(policy, inputs)
     tx = make_optimizer(config.optim, config.train.steps)
 
     # 5. State: its shapes give the shardings; then fresh or restored. From here on RUN is a run
@@ -101,6 +102,8 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
     start = int(state.step)
     if first:
         run_dir.write_run_files(folder, config.plain, resume)
+    if resumption := data_report.resumption(inputs, start):
+        say(resumption)
     say(f"parameters: {sum(x.size for x in jax.tree.leaves(state.params)):,}, at step {start}")
     if start >= config.train.steps:
         store.close()
@@ -116,7 +119,7 @@ def train(config: RunConfig, folder: Path, resume: bool, overwrite: bool) -> int
         return sharding.shard_batch(batch, mesh)
 
     began = time.perf_counter()
-    update = jitted.lower(state, place(inputs.train.batch_at(start))).compile()
+    update = jitted.lower(state, place(inputs.train.sample())).compile()
     compile_s = time.perf_counter() - began
     say(f"compiled the update in {compile_s:.1f} s (cache: {cache})")
 
@@ -146,9 +149,9 @@ def loop(run: Run, start: int, stop: preemption.Preemption) -> int:
     """Steps `start`..`steps`; returns the exit status."""
     config, progress = run.config.train, run.progress
     buffer, in_flight = MetricBuffer(), deque[Any]()
-    held_out = held_out_batches(run.inputs.validation, config.eval_batches)
-    run.inputs.train.position = start
-    with prefetch(run.inputs.train, run.config.data.prefetch, run.place) as batches:
+    held_out = held_out_batches(run.inputs, config.batch_size, config.eval_batches)
+    stream = run.inputs.train.starting_at(start)
+    with prefetch(stream, run.config.data.prefetch, run.place) as batches:
         progress.interval(start)
         for step in range(start + 1, config.steps + 1):
             with progress.waiting():
@@ -272,6 +275,7 @@ def report(config: RunConfig, folder: Path, inputs: Inputs, policy: Any, state: 
 
         params = multihost_utils.process_allgather(state.ema, tiled=True)
         if jax.process_index() == 0:
+            assert inputs.pack is not None  # RunConfig.resolve asks for one
             episodes = (inputs.pack, inputs.train_episodes, inputs.validation_episodes)
             out = folder / "report"
             report_digits(out, policy, params, inputs.normalizer, *episodes, config.seed)
@@ -279,13 +283,17 @@ def report(config: RunConfig, folder: Path, inputs: Inputs, policy: Any, state: 
 
 
 def stop_non_finite(run: Run, error: NonFiniteMetric) -> int:
-    """Saves the batch that did it; the order of the data is a function of the step."""
+    """Saves the batch that did it, where the data can be read again; returns the exit status."""
     batch = run.inputs.train.batch_at(error.step - 1)
-    process = f"_process_{jax.process_index()}" if jax.process_count() > 1 else ""
-    path = run.folder / f"non_finite_step_{error.step}{process}.npz"
-    np.savez(path, **run_dir.flatten(batch))
     run.writer.write(error.step, "non_finite", {"process": jax.process_index()})
-    print(f"error: {error}; its batch is {path}, the last good checkpoint is in {run.store.folder}")
+    where = "gone with the stream"
+    if batch is not None:
+        process = f"_process_{jax.process_index()}" if jax.process_count() > 1 else ""
+        path = run.folder / f"non_finite_step_{error.step}{process}.npz"
+        np.savez(path, **run_dir.flatten(batch))
+        where = str(path)
+    good = f"the last good checkpoint is in {run.store.folder}"
+    print(f"error: {error}; its batch is {where}, {good}")
     return 1
 
 

@@ -52,6 +52,11 @@ def data() -> ml_collections.ConfigDict:
             "mixture_weights": "",  # "draw" | "step" | "episode"; "" as the mix says
             "mixture_differences": "",  # what members may differ in: "rate,limits,frame"
             "stats": "",  # statistics of the "target" or of "all" members; "" as the mix says
+            # Sets too large to pack are streamed (docs/data.md); resuming is then approximate.
+            "stream": False,
+            "stream_buffer_mb": 1024.0,  # memory in which windows are shuffled
+            "stream_cycle": 8,  # shards read alternately
+            "stream_reader": "tensorflow",  # or "python": without TensorFlow, from a disk
         }
     )
 
@@ -109,6 +114,7 @@ def train() -> ml_collections.ConfigDict:
             "accumulate": 1,
             "ema_power": 0.75,
             "ema_max": 0.9999,
+            "ema_copies": 1,  # updates before the average is one; Diffusion Policy's is 2
             "log_every": 50,
             "save_every": 1_000,
             "eval_every": 500,

@@ -7,6 +7,7 @@ not here; reading ahead is `prefetch.py`, several packs at once are `mixture_loa
 """
 
 import abc
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,6 +73,16 @@ class BatchStream(Iterator[Batch]):
         batch = self.batch_at(self.position)
         self.position += 1
         return batch
+
+    def starting_at(self, position: int) -> "BatchStream":
+        """The same batches from `position` on, read by the same reader: one thread at a time."""
+        stream = copy.copy(self)
+        stream.position = position
+        return stream
+
+    def sample(self) -> Batch:
+        """A batch with the form of all."""
+        return self.batch_at(0)
 
     def batch_at(self, position: int) -> Batch:
         """This host's slice of global batch `position`; a pure function."""

@@ -34,7 +34,8 @@ class MemberShare:
 
     Attributes:
         name, weight: as in `Mix`.
-        episodes, examples: what there is of it to train on.
+        episodes, examples: what there is of it to train on; examples that were not counted (of a
+            stream) are None.
         count: its examples in a block of `block` examples.
         notes: in what it differs from the target.
     """
@@ -42,7 +43,7 @@ class MemberShare:
     name: str
     weight: float
     episodes: int
-    examples: int
+    examples: int | None
     count: int
     block: int
     notes: tuple[str, ...] = ()
@@ -52,41 +53,51 @@ class MemberShare:
         """Effective share of the training examples."""
         return self.count / self.block
 
-    def epochs(self, drawn: int) -> float:
+    def epochs(self, drawn: int) -> float | None:
         """How often each of its examples was seen after `drawn` examples of the mixture."""
-        return drawn * self.fraction / self.examples
+        return None if self.examples is None else drawn * self.fraction / self.examples
+
+
+def raw_shares(mix: Mix, episodes: Sequence[int], examples: Sequence[int | None]) -> np.ndarray:
+    """Shares [M] of the members, not adding up to 1: weight, times size where the mix says so.
+
+    Args:
+        mix: members and weighting.
+        episodes, examples: of each member, what is trained on; examples only where they count.
+    """
+    weights = np.asarray([weight for _, weight in mix.members])
+    sizes = {"draw": np.ones(len(weights)), "step": examples, "episode": episodes}[mix.weighting]
+    return weights * np.asarray(sizes, np.float64)
 
 
 def member_shares(
     mix: Mix,
     episodes: Sequence[int],
-    examples: Sequence[int],
+    examples: Sequence[int | None],
     notes: Sequence[Sequence[str]] | None = None,
 ) -> list[MemberShare]:
     """Shares of the members, exact as the loader will draw them.
 
     Args:
         mix: members and weighting.
-        episodes, examples: of each member, what is trained on.
+        episodes, examples: as for `raw_shares`.
         notes: of each member, see `MemberShare`.
 
     Raises:
         ValueError: a member is too rare; see `order.block_counts`.
     """
-    weights = np.asarray([weight for _, weight in mix.members])
-    sizes = {"draw": np.ones(len(weights)), "step": examples, "episode": episodes}[mix.weighting]
-    shares = weights * np.asarray(sizes, np.float64)
+    shares = raw_shares(mix, episodes, examples)
     counts = block_counts((shares / shares.sum()).tolist())
     return [
         MemberShare(
             *mix.members[index],
             int(episodes[index]),
-            int(examples[index]),
+            examples[index],
             int(counts[index]),
             int(counts.sum()),
             tuple(notes[index]) if notes else (),
         )
-        for index in range(len(weights))
+        for index in range(len(shares))
     ]
 
 
@@ -164,13 +175,17 @@ def mixture_table(shares: Sequence[MemberShare], batches: int, batch_size: int) 
             escape(member.name),
             f"{member.weight:g}",
             f"{member.episodes:,}",
-            f"{member.examples:,}",
+            _or_dash(member.examples, ",d"),
             f"{member.fraction:.2%}",
             f"{drawn * member.fraction:,.0f}",
-            f"{member.epochs(drawn):.2f}",
+            _or_dash(member.epochs(drawn), ".2f"),
             escape("\n".join(member.notes)),
         )
     return table
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _list_mixes() -> Table:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from arp_jax.data.rlds import RldsDataset, Shard, local_records, open_dataset
-from arp_jax.data.tensorflow_files import FilePath, import_tensorflow
+from arp_jax.data.tensorflow_files import import_tensorflow, remote_folder
 
 
 def open_remote(path: str) -> RldsDataset:
@@ -27,19 +27,11 @@ def open_remote(path: str) -> RldsDataset:
         ValueError: as `open_dataset`; the file system is unknown; or the shards are ArrayRecord
             files on a remote file system.
     """
-    scheme, remote, _ = path.partition("://")
-    known = import_tensorflow().io.gfile.get_registered_schemes()
-    if remote and scheme not in known:
-        schemes = ", ".join(f"{name}://" for name in sorted(known) if name)
-        raise ValueError(
-            f"{path}: this TensorFlow does not read {scheme}:// (it reads {schemes}); "
-            "copy or mount the folder"
-        )
-    folder: Any = FilePath(path)
+    folder: Any = remote_folder(path)
     dataset = open_dataset(folder, tensorflow_records)
     for shards in dataset.shards.values():
         for shard in shards:
-            if remote and ".array_record" in shard.path.name:
+            if "://" in path and ".array_record" in shard.path.name:
                 raise ValueError(
                     f"{path}: ArrayRecord shards cannot be read over the network; copy the folder "
                     "to a disk (e.g. gcloud storage cp -r) and open the copy"

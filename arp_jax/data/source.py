@@ -120,7 +120,8 @@ class Source:
             return {**episode, "observation": {n: episode["observation"][n] for n in wanted}}
         language = instructions(episode.pop(key) for key in LANGUAGE_KEYS if key in episode)
         metadata = episode.pop(METADATA, {})
-        return {**episode, "language": language, "metadata": metadata}
+        # Where no observation is wanted the folder gives none.
+        return {"observation": {}, **episode, "language": language, "metadata": metadata}
 
 
 def open_source(path: str | Path | RldsDataset, card: str | Path | Card | None = None) -> Source:

@@ -23,11 +23,13 @@ from arp_jax.data.store import ENCODED, META_FILE, Pack, open_pack
 from arp_jax.normalize import Stats, affine_from_limits, stats_from_json, stats_to_json
 from arp_jax.specs import ActionSpec, ObservationSpec
 
-FORMAT, FORMAT_VERSION = "arp_jax.stats", 1
+FORMAT, FORMAT_VERSION = "arp_jax.stats", 2
 BLOCK_STEPS = 65_536
 
 # Feature -> share [D] of its rows beyond the limits of its spec.
 Outside = dict[str, list[float]]
+# What else a pass has found, as JSON values: such shares, or lengths of episodes.
+Lists = dict[str, list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ def stats_for(
         running = measure()
         return results(running), _beyond_limits(running, limits)
 
-    stats, outside = _cached(cache_dir, key, compute)
+    stats, outside = cached(cache_dir, key, compute)
     return SourceStats(str(folder), split, observation, action, stats, outside)
 
 
@@ -115,7 +117,7 @@ def merged_pack_stats(packs: Sequence[Pack], names: Sequence[str], cache_dir: Pa
         parts = [pack_running_stats(pack, names, stream=i) for i, pack in enumerate(packs)]
         return results(merge_stats(parts)), {}
 
-    return _cached(cache_dir, hashlib.sha256(identity.encode()).hexdigest(), compute)[0]
+    return cached(cache_dir, hashlib.sha256(identity.encode()).hexdigest(), compute)[0]
 
 
 def pack_running_stats(
@@ -148,30 +150,36 @@ def _beyond_limits(
     return shares
 
 
-def _cached(
-    cache_dir: str | Path | None, key: str, compute: Callable[[], tuple[Stats, Outside]]
-) -> tuple[Stats, Outside]:
-    """The result kept under `key`, or the computed one, which is kept then."""
+def cached(
+    cache_dir: str | Path | None, key: str, compute: Callable[[], tuple[Stats, Lists]]
+) -> tuple[Stats, Lists]:
+    """The result kept under `key`, or the computed one, which is kept then.
+
+    Args:
+        cache_dir: folder of the files, one for each key; None keeps nothing.
+        key: hexadecimal hash of all that the result depends on.
+        compute: gives statistics and what else the pass has found.
+    """
     if cache_dir is None:
         return compute()
     path = Path(cache_dir) / f"stats-{key[:32]}.json"
     found = _read(path, key)
     if found is not None:
         return found
-    stats, outside = compute()
+    stats, lists = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "content_hash": key}
-    write_json(path, {**head, "stats": stats_to_json(stats), "outside": outside})
-    return stats, outside
+    write_json(path, {**head, "stats": stats_to_json(stats), "lists": lists})
+    return stats, lists
 
 
-def _read(path: Path, key: str) -> tuple[Stats, Outside] | None:
+def _read(path: Path, key: str) -> tuple[Stats, Lists] | None:
     """The content of a cache file; None where there is none of this content and version."""
     try:
         content = json.loads(path.read_text())
         head = tuple(content[name] for name in ("format", "format_version", "content_hash"))
         if head != (FORMAT, FORMAT_VERSION, key):
             return None
-        return stats_from_json(content["stats"]), content["outside"]
+        return stats_from_json(content["stats"]), content["lists"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

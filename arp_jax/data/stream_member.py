@@ -7,6 +7,7 @@ batches `stream.py`.
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -149,15 +150,32 @@ class MemberStream:
 
     def _read(self, record: Record) -> tuple[Episode, WindowTable | None]:
         """The canonical episode and its windows; None where it is too short for any."""
-        try:
-            episode = self._parse(record.content)
-            for name in ("action", *self._vectors):
-                rows = episode["action"] if name == "action" else episode["observation"][name]
-                check_finite(rows, name, record.number)
-        except ValueError as error:
-            raise ValueError(f"{_where(record)}: {error}") from error
+        episode = read_episode(record, self._parse, self._vectors)
         table = windows_of(len(episode["action"]), self._spec, self._config)
         return episode, table
+
+
+def read_episode(
+    record: Record, parse: Callable[[bytes], Episode], vectors: Iterable[str]
+) -> Episode:
+    """The canonical episode of a record, its vectors and action checked to be finite.
+
+    Args:
+        record: what was read.
+        parse: `Source.record_parser`.
+        vectors: observations that are checked.
+
+    Raises:
+        ValueError: it cannot be parsed, or holds NaN or infinity; names file and record.
+    """
+    try:
+        episode = parse(record.content)
+        for name in ("action", *vectors):
+            rows = episode["action"] if name == "action" else episode["observation"][name]
+            check_finite(rows, name, record.number)
+    except ValueError as error:
+        raise ValueError(f"{_where(record)}: {error}") from error
+    return episode
 
 
 def windows_of(length: int, spec: PolicySpec, config: StreamConfig) -> WindowTable | None:

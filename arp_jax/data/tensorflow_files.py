@@ -10,7 +10,7 @@ import io
 import posixpath
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def import_tensorflow() -> Any:
@@ -28,6 +28,12 @@ def import_tensorflow() -> Any:
         ) from error
     tensorflow.config.set_visible_devices([], "GPU")
     return tensorflow
+
+
+class FileStat(NamedTuple):
+    """What `FilePath.stat` tells: the size in bytes."""
+
+    st_size: int
 
 
 class FilePath:
@@ -67,6 +73,13 @@ class FilePath:
         """Whether it is a file."""
         return bool(self._files.exists(self._path)) and not self.is_dir()
 
+    def stat(self) -> FileStat:
+        """Size of a file; raises OSError when there is none or it cannot be reached."""
+        try:
+            return FileStat(int(self._files.stat(self._path).length))
+        except import_tensorflow().errors.OpError as error:
+            raise OSError(str(error).splitlines()[0]) from error
+
     def glob(self, pattern: str) -> Iterator["FilePath"]:
         """Paths below the folder that fit the pattern."""
         return map(FilePath, self._files.glob(posixpath.join(self._path, pattern)))
@@ -101,3 +114,21 @@ class _Bytes(io.RawIOBase):
         content = self._file.read(len(buffer))
         buffer[: len(content)] = content
         return len(content)
+
+
+def remote_folder(url: str) -> FilePath:
+    """The folder at a URL ("gs://bucket/folder").
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+        ValueError: this TensorFlow knows no such file system.
+    """
+    scheme, remote, _ = url.partition("://")
+    known = import_tensorflow().io.gfile.get_registered_schemes()
+    if remote and scheme not in known:
+        schemes = ", ".join(f"{name}://" for name in sorted(known) if name)
+        raise ValueError(
+            f"{url}: this TensorFlow does not read {scheme}:// (it reads {schemes}); "
+            "copy or mount the folder"
+        )
+    return FilePath(url)

@@ -1,19 +1,20 @@
-"""What training reads: the `data` section becomes packs, a normaliser and two streams of batches.
+"""What training reads: the `data` section becomes a normaliser and two endless sets of batches.
 
 Flows in: the config and the run directory. Flows out: `Inputs` with the `PolicySpec` that the data
-gives, loaders of training and held-out episodes, and the map of each feature. Everything is a pure
-function of the config and the packs' content, so a resumed run reads on where it stopped. Not here:
-how packs are opened and mixed (`members.py`), made or read (`arp_jax.data`).
+gives, batches of training and held-out episodes, and the map of each feature. With packs everything
+is a pure function of the config and the packs' content, so a resumed run reads on where it stopped;
+a stream is resumed approximately. Not here: how packs are opened and mixed (`members.py`), what is
+streamed (`streams.py`), how either is made or read (`arp_jax.data`).
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from arp_jax.data.batches import Batches
 from arp_jax.data.loader import BatchStream, Loader, train_validation_split
 from arp_jax.data.mixtures import MemberShare
 from arp_jax.data.store import Pack
@@ -22,6 +23,7 @@ from arp_jax.specs import PolicySpec, check_match
 from arp_jax.training.data_config import DataConfig
 from arp_jax.training.members import Loaders, content_hash, open_members
 from arp_jax.training.packs import build_normalizer
+from arp_jax.training.streams import open_streams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,30 +31,36 @@ class Inputs:
     """Data of a run, ready to be read.
 
     Attributes:
-        pack: the data, or a mixture's target.
+        where: the data, or a mixture's target, for messages.
         spec: the policy's signature.
         stats: statistics of the data, or of those members that a mixture names.
         normalizer: the map of each feature.
         train, validation: batches of training and held-out episodes; the latter may be absent.
-        target: batches of `pack`'s training episodes; `train`, where there is no mixture.
-        train_episodes, validation_episodes: ids of `pack`.
-        instructions: what "language" in a batch points into.
+        train_episodes, validation_episodes: numbers of the (target's) episodes.
+        train_examples: windows that `train` draws from; None where a stream did not count them.
+        validation_examples: windows of the held-out episodes.
         content_hash: identifies the data.
+        instructions: what "language" in a batch points into; a stream has none of it.
+        pack: the data, or a mixture's target; None where they are streamed.
+        target: batches of `pack`'s training episodes; `train`, where there is no mixture.
         shares: the members of a mixture; empty without one.
         stats_of: names of the members whose statistics `stats` are; empty where it is all of them.
     """
 
-    pack: Pack
+    where: str
     spec: PolicySpec
     stats: Stats
     normalizer: Normalizer
-    train: BatchStream
-    validation: Loader | None
-    target: Loader
+    train: Batches
+    validation: Batches | None
     train_episodes: np.ndarray
     validation_episodes: np.ndarray
-    instructions: tuple[str, ...]
+    train_examples: int | None
+    validation_examples: int
     content_hash: str
+    instructions: tuple[str, ...] = ()
+    pack: Pack | None = None
+    target: Loader | None = None
     shares: tuple[MemberShare, ...] = ()
     stats_of: tuple[str, ...] = ()
 
@@ -73,10 +81,16 @@ def open_inputs(
             one as the config asks.
 
     Raises:
-        ValueError: what `open_members`, `build_normalizer` and the loaders raise.
+        ValueError: what `open_members` or `open_streams`, `build_normalizer` and the readers raise.
     """
-    shape = (config["window"], config["horizon"], config["action_offset"])
-    members = open_members(data, tuple(config["observations"]), shape, run_dir)
+    return (_stream if data.stream else _unpack)(config, data, run_dir, normalizer)
+
+
+def _unpack(
+    config: Mapping[str, Any], data: DataConfig, run_dir: Path, normalizer: Normalizer | None
+) -> Inputs:
+    """Inputs that are read from packs."""
+    members = open_members(data, tuple(config["observations"]), _shape(config), run_dir)
     pack, spec = members.packs[0], members.specs[0]
     made = build_normalizer(members.stats, spec, data.normalization)
     normalizer = made if normalizer is None else normalizer
@@ -94,21 +108,62 @@ def open_inputs(
         train = target
     else:
         train, shares = loaders.mixture(training)
+    validation = loaders.target(held_out) if len(held_out) else None
     return Inputs(
-        pack=pack,
+        where=str(pack.directory),
         spec=spec,
         stats=members.stats,
         normalizer=normalizer,
         train=train,
-        validation=loaders.target(held_out) if len(held_out) else None,
-        target=target,
+        validation=validation,
         train_episodes=training,
         validation_episodes=held_out,
-        instructions=members.instructions,
+        train_examples=train.num_windows,
+        validation_examples=validation.num_windows if validation is not None else 0,
         content_hash=content_hash(members, shares),
+        instructions=members.instructions,
+        pack=pack,
+        target=target,
         shares=tuple(shares),
         stats_of=members.mix.stats if members.mix is not None else (),
     )
+
+
+def _stream(
+    config: Mapping[str, Any], data: DataConfig, run_dir: Path, normalizer: Normalizer | None
+) -> Inputs:
+    """Inputs that are streamed."""
+    try:
+        streams = open_streams(data, tuple(config["observations"]), _shape(config), run_dir)
+        made = build_normalizer(streams.stats, streams.spec, data.normalization)
+        normalizer = made if normalizer is None else normalizer
+        train, validation = streams.batches(
+            data, normalizer, config["train"]["batch_size"], config["seed"]
+        )
+    except ImportError as error:  # one line for a user of a command
+        raise ValueError(
+            f"config.data.stream: {error}; data on a disk are read without it, too: "
+            "config.data.stream_reader=python"
+        ) from error
+    return Inputs(
+        where=str(streams.training[0].source.path),
+        spec=streams.spec,
+        stats=streams.stats,
+        normalizer=normalizer,
+        train=train,
+        validation=validation,
+        train_episodes=streams.train_episodes,
+        validation_episodes=streams.validation_episodes,
+        train_examples=streams.train_examples,
+        validation_examples=streams.validation_examples,
+        content_hash=streams.content_hash,
+        shares=streams.shares,
+        stats_of=data.mix.stats if data.mix is not None else (),
+    )
+
+
+def _shape(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    return config["window"], config["horizon"], config["action_offset"]
 
 
 def check_same_data(inputs: Inputs, spec: PolicySpec, pack: str, step: int) -> None:
@@ -124,7 +179,7 @@ def check_same_data(inputs: Inputs, spec: PolicySpec, pack: str, step: int) -> N
     Raises:
         ValueError: other data, or SpecMismatch naming what differs from the import.
     """
-    where = inputs.pack.directory
+    where = inputs.where
     if not pack:
         check_match(spec, inputs.spec, f"--resume: the imported policy and the data at {where}")
     elif pack != inputs.content_hash:
@@ -133,8 +188,3 @@ def check_same_data(inputs: Inputs, spec: PolicySpec, pack: str, step: int) -> N
             f"--resume: the data at {where}{mixed} changed since step {step}; "
             "restore it or start a new run"
         )
-
-
-def validation_positions(loader: Loader, most: int) -> range:
-    """Batches to evaluate: at most `most`, fewer when the held-out episodes have fewer."""
-    return range(min(most, math.ceil(loader.batches_per_epoch)))

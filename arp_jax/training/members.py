@@ -28,7 +28,7 @@ from arp_jax.data.task import EMBEDDING
 from arp_jax.normalize import Normalizer, Stats
 from arp_jax.specs import PolicySpec
 from arp_jax.training.data_config import BUILT_IN, DataConfig
-from arp_jax.training.packs import policy_spec, prepare_pack
+from arp_jax.training.packs import pack_spec, prepare_pack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,17 @@ def built_in_source(run_dir: Path, name: str) -> Path:
     return run_dir / name / "1.0.0"
 
 
+def source_places(data: DataConfig, run_dir: Path) -> list[str]:
+    """Paths or URLs of the dataset, or of the members of a mixture."""
+    if data.mix is not None:
+        names = [name for name, _ in data.mix.members]
+        if "://" in data.source:
+            return [f"{data.source.rstrip('/')}/{name}" for name in names]
+        return [str(Path(data.source) / name) for name in names]
+    built_in = data.source in BUILT_IN
+    return [str(built_in_source(run_dir, data.source)) if built_in else data.source]
+
+
 def open_members(
     data: DataConfig, observations: Sequence[str], shape: tuple[int, int, int], run_dir: Path
 ) -> Members:
@@ -77,18 +88,16 @@ def open_members(
     """
     target = Path(data.pack_dir) if data.pack_dir else run_dir / "pack"
     budget, mix = data.memory_budget_mb << 20, data.mix
+    sources = source_places(data, run_dir)
     if mix is None:
-        built_in = data.source in BUILT_IN
-        source = built_in_source(run_dir, data.source) if built_in else Path(data.source)
-        pack = prepare_pack(source, target, data, observations, budget)
-        return Members((pack,), (policy_spec(pack, observations, *shape),), pack.stats)
+        pack = prepare_pack(sources[0], target, data, observations, budget)
+        return Members((pack,), (pack_spec(pack, observations, shape),), pack.stats)
     packs = []
-    for name, _ in mix.members:
+    for source, (name, _) in zip(sources, mix.members, strict=True):
         place = target / name.strip("/").replace("/", "_")
         share = budget // len(mix.members)
-        source = Path(data.source) / name
         packs.append(prepare_pack(source, place, data, observations, share, mix.action_space))
-    specs = [policy_spec(pack, observations, *shape) for pack in packs]
+    specs = [pack_spec(pack, observations, shape) for pack in packs]
     notes = check_agreement(mix, [(spec.observation, spec.action) for spec in specs])
     vectors = [*(feature.name for feature in specs[0].observation.features), "action"]
     stats = mixture_stats(mix, packs, vectors, target)
@@ -117,7 +126,7 @@ class Loaders:
         self._batch_size, self._seed = batch_size, seed
         horizon = members.specs[0].horizon
         self._options: dict[str, Any] = {
-            "pad_after": None if data.pad_after < 0 else min(data.pad_after, horizon - 1),
+            "pad_after": data.padding(horizon),
             "stride": data.stride,
             "task": data.task,
             "instructions": members.instructions,

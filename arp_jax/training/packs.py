@@ -2,7 +2,7 @@
 
 Flows in: a path and the `data` section. Flows out: a `Pack` (made first where an RLDS dataset is
 given), the `PolicySpec`, the normaliser. Cutting and reading are `arp_jax.data`; several packs at
-once are `mixture.py`.
+once are `members.py`, data that are streamed `streams.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ import jax
 
 from arp_jax.data.folders import find_dataset
 from arp_jax.data.pack import pack_dataset, parse_resize
-from arp_jax.data.source import open_source
+from arp_jax.data.rlds import DatasetSpecs
+from arp_jax.data.source import Source, open_source
 from arp_jax.data.store import META_FILE, Pack, open_pack
 from arp_jax.data.task import EMBEDDING
 from arp_jax.normalize import Affine, Normalizer, Stats, affine_from_limits, affine_from_stats
@@ -20,8 +21,23 @@ from arp_jax.specs import PolicySpec
 from arp_jax.training.data_config import DataConfig
 
 
+def find_folder(path: str | Path, config: DataConfig) -> Path:
+    """The dataset's folder at a path or URL; raises ValueError that says which key is wrong."""
+    try:
+        return find_dataset(path)
+    except ValueError as error:
+        key = "mixture" if config.mixture else "source"
+        also = "" if config.mixture or "://" in str(path) else ", 'synthetic' or 'digits'"
+        raise ValueError(f"config.data.{key} {error}{also}") from error
+
+
+def action_card(source: Source, action_space: str) -> str | None:
+    """Name of the card that gives a public dataset the actions of a mixture; None for its own."""
+    return f"{source.card.name}:{action_space}" if source.card and action_space else None
+
+
 def prepare_pack(
-    path: Path,
+    path: str | Path,
     target: Path,
     config: DataConfig,
     observations: Sequence[str],
@@ -31,7 +47,7 @@ def prepare_pack(
     """Opens the pack at `path`, or packs the RLDS dataset there first.
 
     Args:
-        path: pack, dataset folder, or the folder above its only version.
+        path: pack, dataset folder (or its URL), or the folder above its only version.
         target: where an RLDS dataset is packed to.
         config: the `data` section.
         observations: names that are packed; sentence vectors too, where language is asked for.
@@ -41,47 +57,54 @@ def prepare_pack(
     Raises:
         ValueError: nothing usable at the path; the message says what was expected.
     """
-    try:
-        folder = find_dataset(path)
-    except ValueError as error:
-        key, also = ("mixture", "") if config.mixture else ("source", ", 'synthetic' or 'digits'")
-        raise ValueError(f"config.data.{key} {error}{also}") from error
+    folder = find_folder(path, config)
     if (folder / META_FILE).is_file():
         return open_pack(folder, budget)
-    names, source = tuple(observations), open_source(folder)
+    names, source = tuple(observations), open_source(str(folder))
     if config.language and EMBEDDING in source.specs.observation.names:
         names = tuple(dict.fromkeys((*names, EMBEDDING)))
-    card = f"{source.card.name}:{action_space}" if source.card and action_space else None
     return pack_dataset(
-        folder,
+        str(folder),
         target,
         names,
         jax.process_index() == 0,
         split=config.split,
         resize=parse_resize(config.resize),
-        card=card,
+        card=action_card(source, action_space),
         memory_budget=budget,
     )
 
 
-def policy_spec(
-    pack: Pack, observations: Sequence[str], window: int, horizon: int, action_offset: int
-) -> PolicySpec:
-    """The signature that data and config give together.
-
-    Raises:
-        ValueError: the pack has no specs, or lacks an observation; names the pack.
-    """
+def pack_spec(pack: Pack, observations: Sequence[str], shape: tuple[int, int, int]) -> PolicySpec:
+    """`policy_spec` of a pack; raises ValueError, too, where it has no specs."""
     if pack.observation_spec is None or pack.action_spec is None:
         raise ValueError(
             f"{pack.directory}: the dataset says nothing about its units (no specs.json); "
             "write one with arp_jax.data.rlds.DatasetSpecs and pack it again"
         )
+    specs = DatasetSpecs(pack.observation_spec, pack.action_spec)
+    return policy_spec(pack.directory, specs, observations, shape)
+
+
+def policy_spec(
+    where: Path, specs: DatasetSpecs, observations: Sequence[str], shape: tuple[int, int, int]
+) -> PolicySpec:
+    """The signature that data and config give together.
+
+    Args:
+        where: the data, for messages.
+        specs: what its numbers mean.
+        observations: names that the policy sees.
+        shape: (window, horizon, action_offset) of the policy.
+
+    Raises:
+        ValueError: the data lack an observation.
+    """
     try:
-        observation = pack.observation_spec.select(observations)
+        observation = specs.observation.select(observations)
     except ValueError as error:
-        raise ValueError(f"{pack.directory}: {error}; see config.observations") from error
-    return PolicySpec(observation, pack.action_spec, window, horizon, action_offset)
+        raise ValueError(f"{where}: {error}; see config.observations") from error
+    return PolicySpec(observation, specs.action, *shape)
 
 
 def build_normalizer(stats: Stats, spec: PolicySpec, methods: Mapping[str, str]) -> Normalizer:

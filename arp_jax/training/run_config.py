@@ -24,7 +24,7 @@ class TrainConfig:
     Attributes:
         steps: updates in all.
         batch_size: examples per update, over all devices and processes.
-        accumulate, ema_power, ema_max: see `state.UpdateConfig`.
+        accumulate, ema_power, ema_max, ema_copies: see `state.UpdateConfig`.
         log_every, save_every, eval_every: in steps; 0 for eval_every means never.
         eval_batches: held-out batches per validation, at most.
         keep: newest checkpoints kept; keep_every: multiples of it are kept for good (0: none).
@@ -35,6 +35,7 @@ class TrainConfig:
     accumulate: int = 1
     ema_power: float = 0.75
     ema_max: float = 0.9999
+    ema_copies: int = 1
     log_every: int = 50
     save_every: int = 1000
     eval_every: int = 500
@@ -52,7 +53,7 @@ class TrainConfig:
     @property
     def update(self) -> UpdateConfig:
         """The part that the compiled step needs."""
-        return UpdateConfig(self.accumulate, self.ema_power, self.ema_max)
+        return UpdateConfig(self.accumulate, self.ema_power, self.ema_max, self.ema_copies)
 
 
 # What may be written when training is done; "" is nothing.
@@ -119,3 +120,5 @@ def _check_report(config: Mapping[str, Any]) -> None:
         )
     if config["report"] == "digits" and not config["data"]["validation_fraction"] > 0:
         raise ValueError("config.report 'digits' needs config.data.validation_fraction above 0")
+    if config["report"] == "digits" and config["data"].get("stream"):
+        raise ValueError("config.report 'digits' reads a pack; set config.data.stream to False")

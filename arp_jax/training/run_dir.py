@@ -28,7 +28,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujo
 # What --overwrite removes: everything that belongs to a run, nothing else in the directory.
 RUN_FILES = (
     *(CONFIG_FILE, "run.json", "README.txt", "metrics.jsonl", "checkpoints", "tensorboard"),
-    *("pack", *BUILT_IN, "eval", "artifact", "summary.json", "report", "finish.json"),
+    *("pack", "stream", *BUILT_IN, "eval", "artifact", "summary.json", "report", "finish.json"),
 )
 # Policies of robots that no environment of arp_jax.evaluate has.
 NOT_SIMULATED = ("arp_aloha", "arp_rlbench", "arp_digits")
@@ -36,7 +36,8 @@ NOT_SIMULATED = ("arp_aloha", "arp_rlbench", "arp_digits")
 RESUMABLE = (
     *("train.steps", "train.log_every", "train.save_every", "train.eval_every"),
     *("train.eval_batches", "train.keep", "train.keep_every", "data.source", "data.pack_dir"),
-    *("data.prefetch", "data.memory_budget_mb", "metrics.", "eval.", "mesh.", "report"),
+    *("data.prefetch", "data.memory_budget_mb", "data.stream_reader", "data.stream_buffer_mb"),
+    *("metrics.", "eval.", "mesh.", "report"),
 )
 
 _README = """\
@@ -94,7 +95,7 @@ def check_start(run_dir: Path, resume: bool, overwrite: bool) -> None:
 
 def _reusable(path: Path) -> bool:
     """What a start that failed before its first step leaves behind: data, empty folders."""
-    return path.name in ("pack", *BUILT_IN) or (path.is_dir() and not any(path.iterdir()))
+    return path.name in ("pack", "stream", *BUILT_IN) or (path.is_dir() and not any(path.iterdir()))
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
