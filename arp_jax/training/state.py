@@ -48,18 +48,21 @@ class UpdateConfig:
         accumulate: number of micro-batches that a batch is split into; the gradients are their
             mean, so memory falls and the result stays that of the whole batch (for a loss that is
             a mean over examples, up to float order).
-        ema_power, ema_max: of the moving average's decay, see `ema_decay`.
+        ema_power, ema_max, ema_copies: of the moving average's decay, see `ema_decay`.
     """
 
     accumulate: int = 1
     ema_power: float = 0.75
     ema_max: float = 0.9999
+    ema_copies: int = 1
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
             raise ValueError(f"accumulate must be >= 1, found {self.accumulate}")
         if self.ema_power < 0 or not 0 <= self.ema_max < 1:
             raise ValueError("ema_power must be >= 0 and ema_max in [0, 1)")
+        if self.ema_copies < 1:
+            raise ValueError(f"ema_copies must be >= 1, found {self.ema_copies}")
 
 
 def example_batch(spec: PolicySpec, batch_size: int = 1) -> Batch:
@@ -92,12 +95,12 @@ def init_state(policy: Policy, tx: optax.GradientTransformation, rng: jax.Array)
 
 
 def ema_decay(step: jax.typing.ArrayLike, config: UpdateConfig) -> jax.Array:
-    """Decay of the moving average at update n = step: min(1 - (1 + n)^-power, max).
+    """Decay of the moving average at an update: min(1 - (1 + n)^-power, max).
 
-    The first update (n = 0) has decay 0, so the average starts at the first trained parameters and
-    forgets the initialisation (the rule of ARP's and Diffusion Policy's Push-T training).
+    The first `ema_copies` updates have n = 0 and therefore decay 0: the average is a copy and
+    forgets the initialisation; n counts from there. ARP copies once, Diffusion Policy twice.
     """
-    n = jnp.asarray(step, jnp.float32)
+    n = jnp.maximum(jnp.asarray(step, jnp.float32) - (config.ema_copies - 1), 0.0)
     return jnp.minimum(1.0 - (1.0 + n) ** -config.ema_power, config.ema_max)
 
 
