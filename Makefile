@@ -1,12 +1,13 @@
 # Every command of the project. `make` without a target prints this list.
 PYTHON ?= python3
 VENV   ?= .venv
+VENV_TF ?= .venv-tf
 BIN    := $(VENV)/bin
 RUN    ?= runs/quickstart
 # Two workers: one a core of the smallest machine that we support.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup quickstart test test-all test-golden lint format bench sim-check clean
+.PHONY: help setup quickstart test test-all test-golden test-tf lint format bench sim-check clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +40,20 @@ test-all: $(VENV)/.dev  ## every test that this machine can run
 test-golden: $(VENV)/.dev  ## the vectors of the reference implementations (ARP_JAX_GOLDEN=DIR for others)
 	$(BIN)/python -m pytest -m golden -rP
 
+# An environment of its own: TensorFlow takes an older h5py than the rest of the project.
+$(VENV_TF)/.tf: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV_TF)
+	$(VENV_TF)/bin/pip install --quiet --upgrade pip
+	grep -v '^h5py==' constraints.txt > $(VENV_TF)/constraints.txt
+	$(VENV_TF)/bin/pip install --quiet -c $(VENV_TF)/constraints.txt -e . \
+		tensorflow-cpu==2.21.0 rlds==0.1.8 pytest pytest-xdist hypothesis
+	@touch $@
+
+test-tf: $(VENV_TF)/.tf  ## reading and streaming through TensorFlow, in .venv-tf
+	$(VENV_TF)/bin/python -m pytest -n 2 --dist loadfile tests/data/test_rlds_tfds.py \
+		tests/data/test_stream.py tests/data/test_rlds_transforms.py \
+		tests/training/test_train_stream.py
+
 lint: $(VENV)/.dev  ## ruff, format check, mypy on the public modules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,4 +70,4 @@ sim-check: $(VENV)/.dev  ## every simulated task: speed, expert success, agreeme
 	$(BIN)/python benchmarks/sim_check.py
 
 clean:  ## remove the environment, runs and caches
-	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VENV_TF) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
