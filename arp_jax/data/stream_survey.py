@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,8 @@ _DESCRIPTIONS = ("features.json", "dataset_info.json", SPECS_FILE)
 _REQUESTS = 16
 # Shards read at a time. A constant: beyond the reservoir quantiles depend on the order of rows.
 _CYCLE = 8
+# Between two lines of progress in a log file.
+_LOG_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +62,18 @@ def identity(source: Source, split: str) -> str:
     data; a shard rewritten in place with as many bytes is not noticed.
 
     Raises:
-        ValueError: unknown split.
-        OSError: a file cannot be reached.
+        ValueError: unknown split, or a file that cannot be reached.
     """
     dataset = source.dataset
     name, start, stop = dataset.resolve(split)
     paths = [source.path / file for file in _DESCRIPTIONS]
-    described = [path.read_text() if path.is_file() else None for path in paths]
     shards = dataset.shards[name]
-    with ThreadPoolExecutor(_REQUESTS) as pool:
-        sizes = list(pool.map(lambda shard: int(shard.path.stat().st_size), shards))
+    try:
+        described = [path.read_text() if path.is_file() else None for path in paths]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            sizes = list(pool.map(lambda shard: int(shard.path.stat().st_size), shards))
+    except OSError as error:
+        raise ValueError(f"{source.path}: cannot be reached ({error}); try again") from error
     files = [
         [shard.path.name, size, shard.episodes] for shard, size in zip(shards, sizes, strict=True)
     ]
@@ -157,7 +162,12 @@ class _Pass:
         total = self._records.per_pass
         records = itertools.islice(self._records.endless(), total)
         bar = tqdm(
-            records, self._title, total, unit="episode", disable=not self._progress, leave=False
+            records,
+            self._title,
+            total,
+            unit="episode",
+            disable=not self._progress,
+            mininterval=0.1 if sys.stderr.isatty() else _LOG_SECONDS,
         )
         for record in bar:
             episode = read_episode(record, self._parse, self._names)

@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from arp_jax.normalize import unnormalize
 from arp_jax.specs import SpecMismatch
 from arp_jax.training import data_report
 from arp_jax.training.data_config import DataConfig
+from arp_jax.training.finish import check_finish
 from arp_jax.training.inputs import Inputs, open_inputs
 from arp_jax.training.run_config import RunConfig
 from arp_jax.training.sections import read_section
@@ -293,6 +295,11 @@ def test_packs_and_reports_are_not_streamed(data_dir: Path, tmp_path: Path) -> N
     pack_dataset(data_dir / "first" / "1.0.0", tmp_path / "pack", progress=False).close()
     with pytest.raises(ValueError, match="is a pack and read as one; set stream to False"):
         inputs_of(streamed(tmp_path / "pack"), tmp_path)
+    found = inputs_of(streamed(data_dir / "first"), tmp_path)
+    finishing: Any = SimpleNamespace(finish=lambda *_: None)
+    with pytest.raises(ValueError, match="reads every window once more"):
+        check_finish(finishing, found)
+    check_finish(finishing, inputs_of(streamed(tmp_path / "pack", data__stream=False), tmp_path))
     config = streamed(data_dir / "first") | {"report": "digits"}
     config["policy"] = {"name": "arp_digits"}
     with pytest.raises(ValueError, match="'digits' reads a pack; set config"):
