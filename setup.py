@@ -82,7 +82,9 @@ setup(
     python_requires=">=3.11",
     # configs: experiments import their common part from wherever they are started.
     packages=[*find_packages(include=["arp_jax*", "robot_bridge*"]), "configs"],
-    package_data={"arp_jax": ["sim/assets/*.xml", "evaluation/*.html", "data/*.html", "data/checks/*.html"]},
+    package_data={
+        "arp_jax": ["sim/assets/*.xml", "evaluation/*.html", "data/*.html", "data/checks/*.html"]
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -13,7 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from arp_jax.models.attention import attend, dense, split_heads, xavier
-from arp_jax.models.detr_encoder import NORM_EPSILON, FusedProjection
+from arp_jax.models.detr_encoder import (
+    NORM_EPSILON,
+    FusedProjection,
+    apply_mlp,
+    attend_self,
+)
 
 
 class CrossProjection(nn.Module):
@@ -62,11 +67,6 @@ class DetrDecoderLayer(nn.Module):
         self.norm_mlp = nn.LayerNorm(NORM_EPSILON, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
 
-    def _attend(self, rows: jax.Array, queries: jax.Array, train: bool) -> jax.Array:
-        query, key, value = split_heads(self.qkv(rows, queries), 3, self.heads)
-        attended = self.out(attend(query, key, value, None, self.drop, train))
-        return self.drop(attended, deterministic=not train)
-
     def _look(
         self,
         rows: jax.Array,
@@ -80,10 +80,6 @@ class DetrDecoderLayer(nn.Module):
         attended = self.cross_out(attend(query, key, value, None, self.drop, train))
         return self.drop(attended, deterministic=not train)
 
-    def _mlp(self, rows: jax.Array, train: bool) -> jax.Array:
-        hidden = self.drop(nn.relu(self.fc1(rows)), deterministic=not train)
-        return self.drop(self.fc2(hidden), deterministic=not train)
-
     def __call__(
         self,
         rows: jax.Array,
@@ -94,12 +90,12 @@ class DetrDecoderLayer(nn.Module):
     ) -> jax.Array:
         """rows [B, Q, C], queries [Q, C], memory [B, M, C], positions [M, C] -> [B, Q, C]."""
         if self.pre_norm:
-            rows = rows + self._attend(self.norm_attention(rows), queries, train)
+            rows = rows + attend_self(self, self.norm_attention(rows), queries, train)
             rows = rows + self._look(self.norm_cross(rows), queries, memory, positions, train)
-            return rows + self._mlp(self.norm_mlp(rows), train)
-        rows = self.norm_attention(rows + self._attend(rows, queries, train))
+            return rows + apply_mlp(self, self.norm_mlp(rows), train)
+        rows = self.norm_attention(rows + attend_self(self, rows, queries, train))
         rows = self.norm_cross(rows + self._look(rows, queries, memory, positions, train))
-        return self.norm_mlp(rows + self._mlp(rows, train))
+        return self.norm_mlp(rows + apply_mlp(self, rows, train))
 
 
 class DetrDecoder(nn.Module):

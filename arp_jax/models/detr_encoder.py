@@ -84,6 +84,25 @@ class FusedProjection(nn.Module):
         return jnp.concatenate([placed @ kernel[:, :split], rows @ kernel[:, split:]], -1) + bias
 
 
+def attend_self(
+    layer: Any,
+    rows: jax.Array,
+    positions: jax.Array | None,
+    train: bool,
+    seen: jax.Array | None = None,
+) -> jax.Array:
+    """Self-attention of an encoder or decoder layer (its qkv, out, drop): [B, T, C] -> the same."""
+    query, key, value = split_heads(layer.qkv(rows, positions), 3, layer.heads)
+    attended = layer.out(attend(query, key, value, seen, layer.drop, train))
+    return layer.drop(attended, deterministic=not train)
+
+
+def apply_mlp(layer: Any, rows: jax.Array, train: bool) -> jax.Array:
+    """The MLP of an encoder or decoder layer (its fc1, fc2, drop): [B, T, C] -> the same."""
+    hidden = layer.drop(nn.relu(layer.fc1(rows)), deterministic=not train)
+    return layer.drop(layer.fc2(hidden), deterministic=not train)
+
+
 class DetrEncoderLayer(nn.Module):
     """Self-attention, then a two-layer ReLU MLP; each is added to its input.
 
@@ -106,17 +125,6 @@ class DetrEncoderLayer(nn.Module):
         self.norm_mlp = nn.LayerNorm(NORM_EPSILON, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
 
-    def _attend(
-        self, rows: jax.Array, positions: jax.Array | None, seen: jax.Array | None, train: bool
-    ) -> jax.Array:
-        query, key, value = split_heads(self.qkv(rows, positions), 3, self.heads)
-        attended = self.out(attend(query, key, value, seen, self.drop, train))
-        return self.drop(attended, deterministic=not train)
-
-    def _mlp(self, rows: jax.Array, train: bool) -> jax.Array:
-        hidden = self.drop(nn.relu(self.fc1(rows)), deterministic=not train)
-        return self.drop(self.fc2(hidden), deterministic=not train)
-
     def __call__(
         self,
         rows: jax.Array,
@@ -126,10 +134,10 @@ class DetrEncoderLayer(nn.Module):
     ) -> jax.Array:
         """rows [B, T, C], seen [B, 1, 1, T] or None -> [B, T, C]."""
         if self.pre_norm:
-            rows = rows + self._attend(self.norm_attention(rows), positions, seen, train)
-            return rows + self._mlp(self.norm_mlp(rows), train)
-        rows = self.norm_attention(rows + self._attend(rows, positions, seen, train))
-        return self.norm_mlp(rows + self._mlp(rows, train))
+            rows = rows + attend_self(self, self.norm_attention(rows), positions, train, seen)
+            return rows + apply_mlp(self, self.norm_mlp(rows), train)
+        rows = self.norm_attention(rows + attend_self(self, rows, positions, train, seen))
+        return self.norm_mlp(rows + apply_mlp(self, rows, train))
 
 
 class DetrEncoder(nn.Module):

@@ -164,9 +164,7 @@ def test_card_with_the_actions_of_rtx():
     episode = standardize(raw, card)
     np.testing.assert_array_equal(episode["action"], rtx_action("viola", raw))
     assert card.specs.observation == load_card("viola").specs.observation
-    with pytest.raises(
-        ValueError, match=r"card viola:rlds: no action space 'rlds'"
-    ):
+    with pytest.raises(ValueError, match=r"card viola:rlds: no action space 'rlds'"):
         load_card("viola:rlds")
     with pytest.raises(ValueError, match=r"dataset 'droid': RT-1-X has no rule"):
         load_card("droid:rtx")
