@@ -8,7 +8,8 @@ Evaluate:  python -m arp_jax.evaluate runs/diffusion_push_t_transformer --episod
 Expected:  for a GPU; docs/results.md says what has been run. Checked are the network and the
            importer, against PyTorch (tests/interop/test_diffusion_checkpoints.py).
 
-As published: 8 layers of width 256 (9.0 M parameters), causal, dropout 0.01, AdamW with (0.9, 0.95)
+The published environment gives nine points of the block, ours its eight corners. Else as published:
+8 layers of width 256 (9.0 M parameters), causal, dropout 0.01, AdamW with (0.9, 0.95)
 and decay 1e-3 of the matrices only, 1000 steps of warm-up, batches of 256, 5000 epochs.
 """
 
