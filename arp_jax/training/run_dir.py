@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 
+from arp_jax.policies.aloha_robots import ROBOTS
 from arp_jax.training.data_config import BUILT_IN, DataConfig
 
 CONFIG_FILE = "config.json"
@@ -135,7 +136,8 @@ def write_run_files(run_dir: Path, config: Mapping[str, Any], resume: bool) -> N
 def uses(run_dir: Path, config: Mapping[str, Any]) -> str:
     """Commands for README.txt that make sense for the run's policy, one a line."""
     lines = [f"python -m arp_jax.export_policy {run_dir}"]
-    if config["policy"]["name"] not in NOT_SIMULATED:
+    real = config.get("eval", {}).get("env") in ROBOTS
+    if config["policy"]["name"] not in NOT_SIMULATED and not real:
         lines.insert(0, f"python -m arp_jax.evaluate {run_dir}")
     if config.get("report"):
         lines.insert(0, f"look at {run_dir / 'report'}, written when training is done")

@@ -89,6 +89,8 @@ def test_files_become_a_run_and_the_same_files_again(case, tmp_path):
     )
     import_checkpoint(file, config, run, beside=FilesBeside(latent_model=prior))
 
+    # Mobile ALOHA is no environment.
+    assert ("arp_jax.evaluate" in (run / "README.txt").read_text()) == (case == "act")
     loaded = load_run(run)
     with (tmp_path / "dataset_stats.pkl").open("rb") as content:
         stats = pickle.load(content)
