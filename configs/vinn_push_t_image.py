@@ -10,7 +10,8 @@ Expected:  sized for a GPU. A loss that falls quickly to 0 means that all images
 The published training: Adam at 3e-4 in batches of 32, projections of 256 behind 4096, a target
 network that is a moving average of decay 0.99 (here the run's own, which is also what acts). Other
 than published are the views: a mirrored Push-T and one cut to a tenth of it are other tasks, in
-which other actions are right, so crops are large and nothing is mirrored.
+which other actions are right, so crops are large and nothing is mirrored. k is tried up to 5 as in
+vinn_push_t_state.py, which says why.
 """
 
 import ml_collections
@@ -31,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
             "state_features": ("agent_pos",),
             "state_weight": 1.0,
             "neighbors": 0,
-            "most_neighbors": 64,
+            "most_neighbors": 5,
             "weighting": "repaired",
             "depth": 18,
             "trunk_norm": "group",

@@ -5,7 +5,8 @@ Command:   python -m arp_jax.train --config=configs/vinn_push_t_state.py \
                --config.data.source=DATA/push_t/1.0.0
 Evaluate:  python -m arp_jax.evaluate runs/vinn_push_t_state --episodes 256 --public_seeds
 Expected:  5 seconds: one step, by which nothing is learned, then the library is filled and k is
-           chosen on held-out episodes. RUN/finish.json has the error of every k.
+           chosen on held-out episodes. RUN/finish.json has the error of every k. Success of 256
+           public starts: 28.1 % [23.0, 33.9], mean maximal reward 0.680.
 
 Without cameras nothing is trained: what is compared are the agent's position and the block's key
 points, as they are normalised. The baseline that every trained policy should beat.
