@@ -128,11 +128,11 @@ def keep_plan(plan: Plan, source: str, folder: Path) -> None:
 def train_command(plan: Plan, name: str, source: str, folder: Path, run: Path) -> list[str]:
     """The arguments of `python` that train a policy, up to its number of steps."""
     file, *own = plan.policies[name]
-    return [
-        *("-m", "arp_jax.train", f"--config={file}", f"--workdir={run}", *own),
-        # One copy of the data for all.
-        *(f"--config.data.source={source}", f"--config.data.pack_dir={folder / 'pack'}"),
-    ]
+    command = ["-m", "arp_jax.train", f"--config={file}", f"--workdir={run}", *own]
+    command.append(f"--config.data.source={source}")
+    if source not in BUILT_IN:  # those are written into each run
+        command.append(f"--config.data.pack_dir={folder / 'pack'}")
+    return command
 
 
 def measure_speed(plan: Plan, name: str, source: str, folder: Path) -> None:
