@@ -12,8 +12,8 @@ Without cameras nothing is trained: what is compared are the agent's position an
 points, as they are normalised. The baseline that every trained policy should beat.
 
 k is tried up to 5 only. The error on held-out episodes goes on falling to k = 49, but success does
-not: the mean of people who push from different sides pushes nothing. On 256 starts (--seed 7) k = 1,
-3, 5, 10 succeed in 30, 35, 35, 25 %; k = 49 in 4 % (--public_seeds).
+not: the mean of people who push from different sides pushes nothing. On 256 starts (--seed 7),
+k = 1, 3, 5, 10 succeed in 30, 35, 35, 25 %; k = 49 in 4 % (--public_seeds).
 """
 
 import ml_collections

@@ -122,13 +122,18 @@ print("equal")
 """
 
 
-def test_eight_devices_find_what_one_finds():
+def run_on_eight_devices(script):
+    """What a Python program prints whose CPU counts as eight devices."""
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(TESTS.parent),
     }
-    command = [sys.executable, "-c", SCRIPT]
+    command = [sys.executable, "-c", script]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    assert finished.stdout.strip() == "equal"
+    return finished.stdout.strip()
+
+
+def test_eight_devices_find_what_one_finds():
+    assert run_on_eight_devices(SCRIPT) == "equal"

@@ -15,6 +15,7 @@ from arp_jax.models.random_views import ViewOptions, random_views
 from arp_jax.policies.base import build_policy
 from arp_jax.policies.vinn import VinnConfig, VinnPolicy
 from tests.golden_files import FAST_COMPILE
+from tests.models.test_nearest_neighbors import run_on_eight_devices
 from tests.policies.test_arp import make_batch, push_t_spec
 
 STATE = VinnConfig(most_neighbors=6)
@@ -128,6 +129,27 @@ def test_a_policy_without_library_says_so():
     policy, batches, _, params, *_ = make(STATE)
     with pytest.raises(ValueError, match="no library of demonstrations yet"):
         policy.act(params, batches[0]["observation"], jax.random.key(0))
+
+
+SCRIPT = """
+import jax, numpy as np
+from arp_jax.policies import vinn
+from tests.policies.test_vinn import STATE, make
+
+alone = make(STATE, training=(16, 8), held_out=(8,))[-1]["errors"]
+vinn.SHARED_ELEMENTS = 0
+policy, *_, params, report = make(STATE, training=(16, 8), held_out=(8,))
+placed, searcher = policy._shared(params)
+assert searcher.mesh.size == 8
+assert len(placed["library"]["parts"]["0"].sharding.device_set) == 8
+np.testing.assert_allclose(report["errors"], alone, rtol=1e-5)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_k_is_chosen_by_all_devices():
+    assert run_on_eight_devices(SCRIPT) == "equal"
 
 
 @pytest.mark.slow
