@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
             "latent_dim": 8,
             "kl_weight": 10.0,
             "embed_dim": 128,
-            "heads": 4,
+            "heads": 8,  # a chunk's steps differ by how they mix few tokens
             "hidden": 512,
             "style_layers": 2,
             "encoder_layers": 2,

@@ -20,13 +20,32 @@ from arp_jax.models.detr_decoder import DetrDecoder
 from arp_jax.models.detr_encoder import DetrEncoder, sine_positions_1d, sine_positions_2d
 from arp_jax.models.trunks import make_trunk
 
-# Starting values of the framework that the policy was published in.
-_dense_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 _table_init = nn.initializers.normal(1.0)
 
 
-def _dense(features: int) -> nn.Dense:
-    return nn.Dense(features, kernel_init=_dense_init)
+class UniformDense(nn.Module):
+    """Linear layer whose kernel and bias start uniform in +-1 / sqrt(inputs), as published.
+
+    The bias matters: what follows normalises each token, and of a token without one only the
+    direction would be left, so that a short state vector loses its length.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact  # the bias needs the number of inputs
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[..., I] -> [..., features]."""
+        size = inputs.shape[-1]
+
+        def start(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            return jax.random.uniform(rng, shape, minval=-(size**-0.5), maxval=size**-0.5)
+
+        kernel = self.param("kernel", start, (size, self.features)).astype(self.dtype)
+        bias = self.param("bias", start, (self.features,)).astype(self.dtype)
+        # One leading axis: see `attention.RowsDense`.
+        rows = inputs.reshape(-1, size).astype(self.dtype) @ kernel + bias
+        return rows.reshape(*inputs.shape[:-1], self.features)
 
 
 class StyleEncoder(nn.Module):
@@ -42,13 +61,16 @@ class StyleEncoder(nn.Module):
 
     def setup(self) -> None:
         self.summary = self.param("summary", _table_init, (1, self.embed_dim))
-        self.state_dense, self.action_dense = _dense(self.embed_dim), _dense(self.embed_dim)
+        self.state_dense, self.action_dense = (
+            UniformDense(self.embed_dim),
+            UniformDense(self.embed_dim),
+        )
         self.encoder = DetrEncoder(
             *(self.layers, self.embed_dim, self.heads, self.hidden, self.dropout),
             final_norm=self.pre_norm,
             pre_norm=self.pre_norm,
         )
-        self.head = _dense(self.outputs)
+        self.head = UniformDense(self.outputs)
 
     def __call__(
         self, state: jax.Array, actions: jax.Array, is_pad: jax.Array, train: bool
@@ -108,16 +130,16 @@ class ActNet(nn.Module):
                 dropout=self.dropout,
                 pre_norm=self.pre_norm,
             )
-        self.style_dense, self.state_dense = _dense(width), _dense(width)
+        self.style_dense, self.state_dense = UniformDense(width), UniformDense(width)
         self.first_positions = self.param("first_positions", _table_init, (2 + self.tokens, width))
-        self.token_dense = [_dense(width) for _ in range(self.tokens)]
+        self.token_dense = [UniformDense(width) for _ in range(self.tokens)]
         if self.cameras:
             count = 1 if self.shared_trunk else self.cameras
             self.trunks = [
                 make_trunk(self.trunk, self.depth, self.trunk_norm, self.trunk_width, self.dtype)
                 for _ in range(count)
             ]
-            self.cell_dense = nn.Dense(width, kernel_init=_dense_init, dtype=self.dtype)
+            self.cell_dense = UniformDense(width, self.dtype)
         self.encoder = DetrEncoder(
             *(self.encoder_layers, *shape),
             final_norm=self.pre_norm,
@@ -128,7 +150,7 @@ class ActNet(nn.Module):
         self.decoder = DetrDecoder(
             *(self.decoder_layers, *shape), dtype=self.dtype, pre_norm=self.pre_norm
         )
-        self.action_head, self.pad_head = _dense(self.action_dim), _dense(1)
+        self.action_head, self.pad_head = UniformDense(self.action_dim), UniformDense(1)
 
     def encode_style(
         self, state: jax.Array, actions: jax.Array, is_pad: jax.Array, train: bool
