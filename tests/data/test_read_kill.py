@@ -80,6 +80,12 @@ def test_training_killed_ten_times_sees_the_same_batches(tmp_path):
         done = len(lines(tmp_path / "killed.log"))
         found = start("killed", done + rng.randrange(3, 60))
     found = start("killed", None)
-    assert set(found) == set(expected)
+    size = STEPS * tiny_config.get_config().train.batch_size
+
+    def trained_on(log):
+        # How far the reading ahead gets behind the last step is a matter of time.
+        return {line for line in log if int(line.split()[1]) < size}
+
+    assert trained_on(found) == trained_on(expected)
     assert len(found) > len(expected)  # what followed a checkpoint was read a second time
     assert_same_run(tmp_path / "straight", tmp_path / "killed", step=STEPS)
