@@ -91,12 +91,18 @@ def four_episodes(tmp_path_factory, repository):
     return folder / "push_t_planned/1.0.0"
 
 
-@pytest.mark.parametrize("latent", ["gaussian", "codes", "none"])
+# Codes are left out: nothing keeps them from saying which chunk it is, which no prior can know.
+@pytest.mark.parametrize("latent", ["gaussian", "none"])
 def test_four_episodes_of_push_t_are_learned(four_episodes, tmp_path, latent):
-    """Mean error of the open-loop chunks under 1e-2, of a range of 2 (2.6 px of 512)."""
-    policy = SMALL | {"embed_dim": 64, "heads": 4, "hidden": 128, "dropout": 0.0, "latent": latent}
-    data = {"source": str(four_episodes), "augment": "", "validation_fraction": 0.0}
-    optim = {"learning_rate": 2e-3, "warmup_steps": 50, "weight_decay": 0.0}
-    train = {"steps": STEPS, "batch_size": 64, "save_every": STEPS, "eval_every": 0}
+    """Mean error of the open-loop chunks under 1e-2, of a range of 2 (2.6 px of 512).
+
+    Every fourth step starts an example. A chunk's steps differ only in how they mix the memory's
+    few tokens, so that a state-only policy wants many heads.
+    """
+    policy = SMALL | {"embed_dim": 64, "heads": 16, "hidden": 512, "dropout": 0.0}
+    policy |= {"latent": latent, "pre_norm": True}
+    data = {"source": str(four_episodes), "augment": "", "validation_fraction": 0.0, "stride": 4}
+    optim = {"learning_rate": 3e-3, "warmup_steps": 50, "weight_decay": 0.0}
+    train = {"steps": STEPS, "batch_size": 32, "save_every": STEPS, "eval_every": 0}
     config = small_config("act_push_t_state", policy=policy, data=data, optim=optim, train=train)
     assert normalised_error(trained(config, tmp_path / "run"), config) < 1e-2
