@@ -144,7 +144,9 @@ def import_policy(name: str) -> Callable[[Mapping[str, Any], PolicySpec], Policy
         raise ValueError(f"policy.name {name!r}: {module.__file__} has no class {class_name!r}")
     missing = [method for method in METHODS if not callable(getattr(found, method, None))]
     if missing:
-        raise ValueError(f"policy.name {name!r}: the class has no {missing[0]}(); see docs/new_policy.md")
+        raise ValueError(
+            f"policy.name {name!r}: the class has no {missing[0]}(); see docs/new_policy.md"
+        )
     return found
 
 
