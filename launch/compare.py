@@ -79,8 +79,8 @@ class Plan:
             raise ValueError(f"config.order {self.order}: a comparison needs two policies or more")
         if not self.minutes > 0:
             raise ValueError(f"config.minutes must be positive, found {self.minutes}")
-        if self.timing_steps < 2:
-            raise ValueError(f"config.timing_steps must be >= 2, found {self.timing_steps}")
+        if self.timing_steps < 12:  # two updates are in flight: a short run looks too fast
+            raise ValueError(f"config.timing_steps must be >= 12, found {self.timing_steps}")
 
 
 def compare(plan: Plan, source: str, folder: Path) -> None:

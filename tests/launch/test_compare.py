@@ -135,7 +135,7 @@ def test_all_policies_of_a_config_share_data_and_observations(repository, name, 
         ({"order": ("arp", "rt1")}, "config.policies has no 'rt1'"),
         ({"order": ("arp",)}, "needs two policies"),
         ({"minutes": 0.0}, "minutes must be positive"),
-        ({"timing_steps": 1}, "timing_steps must be >= 2"),
+        ({"timing_steps": 11}, "timing_steps must be >= 12"),
         ({"budget": 1}, "config.budget is not a config key"),
     ],
 )
@@ -204,7 +204,7 @@ def get_config():
         "arp": (*compare_push_t.POLICIES["arp"], *compare_push_t.SHARED, *TINY, *ARP),
         "vinn": (*compare_push_t.POLICIES["vinn"], *compare_push_t.SHARED, *TINY),
     }
-    config.minutes, config.timing_steps = 0.005, 2
+    config.minutes, config.timing_steps = 0.005, 12
     config.episodes = config.envs = 2
     return config
 """
