@@ -34,15 +34,18 @@ from arp_jax.training.sections import read_section
 from launch import comparison
 from launch.quickstart import run_command
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of a comparison.")
-SOURCE = flags.DEFINE_string("source", None, "Demonstrations, e.g. DATA/push_t/1.0.0.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder; runs/NAME of configs/NAME.py.")
-TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
-
 PLAN_FILE, BUDGET_FILE, ATTEMPTS_FILE = "plan.json", "budget.json", "attempts.json"
 # What may change between two starts: it decides nothing that was learned.
 _EVALUATION = ("title", "env", "engine", "episodes", "envs", "seed")
 _INTERVALS = 6  # of the timing run; the first is left out
+
+
+def define_flags() -> None:
+    """The command line; not at import, because other commands call their config flag the same."""
+    config_flags.DEFINE_config_file("config", None, "Config file of a comparison.")
+    flags.DEFINE_string("source", None, "Demonstrations, e.g. DATA/push_t/1.0.0.")
+    flags.DEFINE_string("workdir", None, "Folder; runs/NAME of configs/NAME.py.")
+    flags.DEFINE_bool("traceback", False, "Show the traceback of wrong usage.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,19 +232,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def run_flags(argv: list[str]) -> None:
     """Checks the command line and compares."""
     check_only_flags(argv)
-    if not CONFIG.value or not SOURCE.value:
+    given = flags.FLAGS
+    if not given.config or not given.source:
         raise ValueError("give --config=configs/compare_NAME.py and --source=DATA")
-    plan = read_section(Plan, CONFIG.value.to_dict(), "config")
-    config_file = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
-    source = SOURCE.value if SOURCE.value in BUILT_IN else str(Path(SOURCE.value).resolve())
-    compare(plan, source, run_dir.choose_folder(WORKDIR.value, config_file))
+    plan = read_section(Plan, given.config.to_dict(), "config")
+    config_file = config_flags.get_config_filename(given["config"])
+    source = given.source if given.source in BUILT_IN else str(Path(given.source).resolve())
+    compare(plan, source, run_dir.choose_folder(given.workdir, config_file))
 
 
 def main(argv: list[str]) -> None:
     """Runs the command and exits with its status (2 for wrong usage, in one line)."""
     logging.set_verbosity(logging.WARNING)
-    sys.exit(exit_status(lambda: run_flags(argv), TRACEBACK.value))
+    sys.exit(exit_status(lambda: run_flags(argv), flags.FLAGS.traceback))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=parse_flags)
