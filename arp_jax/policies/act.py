@@ -18,21 +18,18 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from arp_jax.models.act_net import ActNet
 from arp_jax.models.latent_prior import LatentPrior, code_loss, sample_codes, shifted
 from arp_jax.models.resnet import NORMS, STAGE_BLOCKS
-from arp_jax.models.trunks import TRUNKS
+from arp_jax.models.trunks import IMAGENET_MEAN, IMAGENET_STD, TRUNKS
 from arp_jax.policies.act_style import code_probabilities, code_style, draw_codes, gaussian_style
 from arp_jax.policies.base import Batch, Metrics, Params
 from arp_jax.policies.section import check_at_least_one, check_choices, check_width, from_section
 from arp_jax.specs import PolicySpec
 
 Observation = Mapping[str, Array]
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "latent": ("gaussian", "codes", "none"),

@@ -26,7 +26,7 @@ from arp_jax.models.nearest_neighbors import distances_to, nearest, row_mesh, sp
 from arp_jax.models.neighbor_average import averages_by_count, weighted_average
 from arp_jax.models.random_views import ViewOptions, random_views
 from arp_jax.models.resnet import NORMS, STAGE_BLOCKS
-from arp_jax.policies.act import IMAGENET_MEAN, IMAGENET_STD
+from arp_jax.models.trunks import IMAGENET_MEAN, IMAGENET_STD
 from arp_jax.policies.base import Batch, Metrics, Params
 from arp_jax.policies.section import check_at_least_one, check_choices, from_section
 from arp_jax.specs import PolicySpec
