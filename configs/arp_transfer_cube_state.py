@@ -21,11 +21,7 @@ from configs import common
 
 def get_config() -> ml_collections.ConfigDict:
     """See the module's docstring."""
-    config = common.base()
-    config.observations = ("state", "object_pose")
-    config.window = 1
-    config.horizon = 50
-    config.action_offset = 0
+    config = common.transfer_cube_state()
     config.policy = ml_collections.ConfigDict(
         {
             "name": "arp",
@@ -43,13 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
             "dropout": 0.0,
         }
     )
-    config.data.normalization = {
-        "state": "standard",
-        "object_pose": "standard",
-        "action": "standard",
-    }
     config.data.pad_after = 49
-    config.data.validation_fraction = 0.1
     config.optim.learning_rate = 1e-3
     config.optim.b1 = 0.9
     config.optim.b2 = 0.95
@@ -59,9 +49,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.batch_size = 64
     config.train.eval_every = 500
     config.train.save_every = 500
-    config.eval.env = "transfer_cube"
-    config.eval.episodes = 200
-    config.eval.envs = 200
-    config.eval.execute = 50
-    config.eval.max_steps = 400
     return config

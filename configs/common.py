@@ -27,6 +27,24 @@ def base() -> ml_collections.ConfigDict:
     return config
 
 
+def transfer_cube_state() -> ml_collections.ConfigDict:
+    """Bimanual transfer cube from joints and the cube's pose; one second is executed at a time."""
+    config = base()
+    config.observations = ("state", "object_pose")
+    config.window = 1
+    config.horizon = 50
+    config.action_offset = 0
+    names = ("state", "object_pose", "action")
+    config.data.normalization = dict.fromkeys(names, "standard")
+    config.data.validation_fraction = 0.1
+    config.eval.env = "transfer_cube"
+    config.eval.episodes = 200
+    config.eval.envs = 200
+    config.eval.execute = 50
+    config.eval.max_steps = 400
+    return config
+
+
 def data() -> ml_collections.ConfigDict:
     """arp_jax.training.data_config.DataConfig."""
     return ml_collections.ConfigDict(

@@ -15,6 +15,7 @@ from arp_jax.policies.act import ActConfig, ActPolicy, action_l1
 from arp_jax.policies.act_style import code_probabilities, code_style
 from arp_jax.policies.base import build_policy
 from tests.golden_files import FAST_COMPILE
+from tests.policies.short_training import train_on_batch
 from tests.policies.test_arp import make_batch, push_t_spec
 
 STATE_ONLY = ActConfig(
@@ -140,20 +141,8 @@ def test_padding_hides_tokens_from_the_encoder():
 def test_chunks_are_learned(name):
     config = dataclasses.replace(CONFIGS[name], dropout=0.0, kl_weight=1.0)
     policy, batch, params = make(config)
-    tx = optax.adam(optax.cosine_decay_schedule(2e-3, 600))
-
-    @jax.jit
-    def train(params):
-        def step(carry, rng):
-            params, state = carry
-            grads = jax.grad(lambda p: policy.loss(p, batch, rng, train=True)[0])(params)
-            updates, state = tx.update(grads, state)
-            return (optax.apply_updates(params, updates), state), None
-
-        rngs = jax.random.split(jax.random.key(1), 600)
-        return jax.lax.scan(step, (params, tx.init(params)), rngs)[0][0]
-
-    chunk = jax.jit(policy.act)(train(params), batch["observation"], jax.random.key(2))
+    trained = train_on_batch(policy, batch, params, rate=2e-3, steps=600)
+    chunk = jax.jit(policy.act)(trained, batch["observation"], jax.random.key(2))
     assert np.abs(chunk - batch["action"]).mean() < 0.1
 
 

@@ -7,13 +7,13 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from arp_jax.models.diffusion_transformer import memory_mask
 from arp_jax.policies.base import build_policy
 from arp_jax.policies.diffusion import DiffusionConfig, DiffusionPolicy
 from tests.golden_files import FAST_COMPILE
+from tests.policies.short_training import train_on_batch
 from tests.policies.test_arp import make_batch, push_t_spec
 
 UNET = DiffusionConfig(widths=(16, 32), step_size=16, groups=4, diffusion_steps=20, kernel=3)
@@ -80,23 +80,11 @@ def test_chunks_are_learned(name, prediction):
     policy, batch, params = make(config)
     # Smooth chunks, as demonstrations are.
     batch["action"] = jnp.cumsum(batch["action"], axis=1) / 8
-    tx = optax.adam(optax.cosine_decay_schedule(5e-3, 800))
-
-    @jax.jit
-    def train(params):
-        def step(carry, rng):
-            params, state = carry
-            grads = jax.grad(lambda p: policy.loss(p, batch, rng, train=True)[0])(params)
-            updates, state = tx.update(grads, state)
-            return (optax.apply_updates(params, updates), state), None
-
-        rngs = jax.random.split(jax.random.key(1), 800)
-        return jax.lax.scan(step, (params, tx.init(params)), rngs)[0][0]
-
+    trained = train_on_batch(policy, batch, params, rate=5e-3, steps=800)
     act = jax.jit(policy.act)
     errors = [
         np.abs(act(p, batch["observation"], jax.random.key(2)) - batch["action"]).mean()
-        for p in (params, train(params))
+        for p in (params, trained)
     ]
     assert errors[1] < 0.1 < 0.3 < errors[0]
 
