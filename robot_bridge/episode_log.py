@@ -21,7 +21,7 @@ from arp_jax.specs import ActionSpec, ObservationSpec
 from robot_bridge.log_records import Damage, RecordFile, read_records
 
 SUFFIX = ".arplog"
-SOURCES = ("policy", "teach", "takeover")
+SOURCES = ("policy", "teach", "takeover", "replay", "script")
 MARKERS = ("success", "failure", "intervention_begin", "intervention_end", "note")
 _VERSION = 1
 
@@ -65,7 +65,8 @@ class Step:
         proposed: float32 [A], what the source wanted before safety; None: the same as `command`.
         achieved: float32 [D], joint readings; None: no reading.
         achieved_time_ns: when they were read.
-        source: who chose the action: "policy", "teach" (hand guiding) or "takeover" (remote).
+        source: who chose the action: "policy", "teach" (hand guiding), "takeover" (a person, from
+            afar), "replay" (a recorded episode) or "script" (key poses).
         flags: what safety did and noticed, e.g. ("clamped:j3", "gripper_not_measured").
     """
 

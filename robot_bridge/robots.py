@@ -1,9 +1,9 @@
 """What the bridge asks of an arm: read, write, hold; and nothing that can block the clock.
 
-An implementation (`mycobot.py` over a wire, `twin.py` in simulation) owns its connection in a thread
-of its own. The control loop only exchanges the newest reading against the newest target. Joint
-angles are rad in the arm's own order, the gripper's opening is 0 (closed) ... 1 (open). No limits
-here: a target that reaches `write` has passed `safety.py`.
+An implementation (`mycobot.py` over a wire, `twin.py` in simulation) owns its connection in a
+thread of its own. The control loop only exchanges the newest reading against the newest target.
+Joint angles are rad in the arm's own order, the gripper's opening is 0 (closed) ... 1 (open). No
+limits here: a target that reaches `write` has passed `safety.py`.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ class RobotHealth:
 
 
 class Robot(Protocol):
-    """An arm; `connect`, `set_power`, `set_free` and `close` may take seconds, others do not block."""
+    """An arm. Only `connect`, `set_power`, `set_free` and `close` may block (for seconds)."""
 
     name: str
 
@@ -81,7 +81,7 @@ class Robot(Protocol):
         ...
 
     def write(self, angles: np.ndarray, gripper: float | None) -> None:
-        """Sets the newest target [J] (rad) and opening (None: as it is); an unsent one is dropped."""
+        """Sets the newest target [J] (rad) and opening (None: as it is); drops an unsent one."""
         ...
 
     def hold(self) -> None:

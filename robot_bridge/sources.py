@@ -61,7 +61,8 @@ class SourceHealth:
 class ActionSource(Protocol):
     """Chooses actions; only `close` may take time."""
 
-    name: str  # one of episode_log.SOURCES says it in the log; this one is for people
+    name: str  # for people
+    kind: str  # for the log: one of `episode_log.SOURCES`
 
     def reset(self) -> None:
         """An episode begins: forgets observations and plans."""
