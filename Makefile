@@ -7,7 +7,7 @@ RUN    ?= runs/quickstart
 # Two workers: one a core of the smallest machine that we support.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup quickstart test test-all test-golden test-tf lint format bench sim-check clean
+.PHONY: help setup quickstart test test-all faults test-golden test-tf lint format bench sim-check clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,10 +32,13 @@ quickstart: $(VENV)/.core  ## demonstrations -> policy -> evaluation -> artifact
 	$(BIN)/python -m launch.quickstart --workdir $(RUN)
 
 test: $(VENV)/.dev  ## the fast tests
-	$(PYTEST) -m "not slow and not gpu and not hardware and not reference"
+	$(PYTEST) -m "not slow and not faults and not gpu and not hardware and not reference"
 
 test-all: $(VENV)/.dev  ## every test that this machine can run
 	$(PYTEST) -m "not gpu and not hardware"
+
+faults: $(VENV)/.dev  ## the bridge against every fault of the emulated arm
+	$(BIN)/python -m pytest -m faults tests/robot_bridge
 
 test-golden: $(VENV)/.dev  ## the vectors of the reference implementations (ARP_JAX_GOLDEN=DIR for others)
 	$(BIN)/python -m pytest -m golden -rP

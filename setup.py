@@ -31,6 +31,7 @@ CORE = [
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12",
     "pillow",
+    "prometheus-client",  # the policy server's metrics
     "rich",
     "safetensors",
     "scikit-learn",  # the digits demonstration: images and a classifier
@@ -38,6 +39,7 @@ CORE = [
     "simplejpeg",  # decodes the pictures of a pack, several at a time
     "tensorflow-datasets>=4.9.10",
     "tqdm",
+    "websockets",  # policy server, bridge, its page
 ]
 
 EXTRAS = {
@@ -47,8 +49,8 @@ EXTRAS = {
     "lerobot": ["av", "pyarrow"],
     # Episodes as recordings for the rerun viewer.
     "rerun": ["rerun-sdk"],
-    # A real arm.
-    "hw": ["pymycobot>=4.0.7"],
+    # A real arm and its cameras.
+    "hw": ["opencv-python-headless", "pymycobot>=4.0.7", "pyserial"],
     # MJX through NVIDIA Warp.
     "warp": ["mujoco-mjx[warp]"],
     # Importing PyTorch checkpoints that are not .npz or .safetensors.
@@ -63,7 +65,10 @@ EXTRAS = {
         "gymnasium>=1.0",
         "hypothesis",
         "mypy",
+        "opencv-python",
         "pyarrow",
+        "pymycobot==4.0.7",
+        "pyserial",
         "pytest",
         "pytest-xdist",
         "ruff",
