@@ -16,14 +16,14 @@ import sys
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import mujoco
 import numpy as np
-from jax.typing import ArrayLike
-from tqdm import tqdm
+from numpy.typing import ArrayLike
 
-from arp_jax.sim.task import Start
+if TYPE_CHECKING:  # the robot's twin draws with this module, too, where there is no jax
+    from arp_jax.sim.task import Start
 
 _BACKENDS = ("egl", "osmesa")
 _HELP = (
@@ -73,7 +73,7 @@ class OffscreenRenderer:
         self,
         qpos: ArrayLike,
         camera: str,
-        start: Start | None = None,
+        start: "Start | None" = None,
         depth: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Draws the scene.
@@ -109,7 +109,7 @@ class OffscreenRenderer:
         """Names of the model's cameras."""
         return tuple(self._base.camera(i).name for i in range(self._base.ncam))
 
-    def _place(self, qpos: np.ndarray, start: Start | None) -> None:
+    def _place(self, qpos: np.ndarray, start: "Start | None") -> None:
         """Writes the episode's constants and the positions, and computes all world poses."""
         if qpos.shape != (self._base.nq,):
             raise ValueError(f"qpos has shape {qpos.shape}; the model needs ({self._base.nq},)")
@@ -152,7 +152,7 @@ def film_episode(
     cameras: Sequence[str],
     height: int,
     width: int,
-    start: Start | None = None,
+    start: "Start | None" = None,
     progress: bool = True,
 ) -> np.ndarray:
     """Frames of an episode, its cameras side by side.
@@ -168,6 +168,8 @@ def film_episode(
     Returns:
         uint8 [T, height, len(cameras) * width, 3].
     """
+    from tqdm import tqdm
+
     qpos = np.asarray(qpos)
     if not cameras:
         raise ValueError("film_episode needs at least one camera")

@@ -1,11 +1,10 @@
-"""The table-top scene that myCobot's tasks share: arm, tool, cameras, cubes; and where things are.
+"""What myCobot's tasks add to the bench of `bench_scene.py`: cubes, stands; and where things are.
 
-In: the tool's name, cubes and stands to add. Out: an `MjSpec`, the arm's kinematic chain, start
-positions, and the height of a box above the table. No task.
+In: cubes and stands to add. Out: the arm's kinematic chain, start positions, and the height of a
+box above the table. No task.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import mujoco
@@ -15,12 +14,11 @@ from arp_jax.sim import kinematics, rotations
 from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.kinematics import Chain
 from arp_jax.sim.mycobot import tools
-from arp_jax.sim.mycobot.arm import HOME, JOINTS, add_arm
-from arp_jax.sim.mycobot.joints import ANGLES, TIMESTEP
+from arp_jax.sim.mycobot.arm import HOME, JOINTS
+from arp_jax.sim.mycobot.joints import ANGLES
 from arp_jax.sim.mycobot.tools import Gripper
-from arp_jax.sim.scene import add_camera_looking_at, add_pair, new_scene
+from arp_jax.sim.scene import add_pair
 from arp_jax.sim.task import Readings, Start
-from arp_jax.specs import CameraSpec
 
 CUBE_HALF = 0.015  # m; the adaptive gripper opens to 45 mm
 CUBE_MASS = 0.03
@@ -28,47 +26,6 @@ RED, BLUE, YELLOW = (0.85, 0.15, 0.12, 1.0), (0.15, 0.3, 0.8, 1.0), (0.9, 0.75, 
 # Closer than this counts as touching, m: contacts are soft.
 TOUCH_MARGIN = 1e-3
 _UP, _FLIP = (0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.0)
-
-
-def new_bench(tool: str) -> tuple[mujoco.MjSpec, Any]:
-    """Table, arm and fixed cameras, and the tool's flange; `tool` is added by the caller.
-
-    Returns:
-        The scene and the flange body.
-
-    Raises:
-        ValueError: for an unknown tool.
-    """
-    if tool not in tools.TOOLS:
-        raise ValueError(f"tool={tool!r} is unknown; choose one of {tools.TOOLS}")
-    spec = new_scene(TIMESTEP)
-    flange = add_arm(spec)
-    add_camera_looking_at(spec.worldbody, "top", (0.24, 0, 0.75), (0.24, 0, 0), 45.0, up=(1, 0, 0))
-    add_camera_looking_at(spec.worldbody, "front", (0.85, -0.3, 0.5), (0.16, 0, 0.12), 42.0)
-    return spec, flange
-
-
-def new_gripper_bench(kind: str = "adaptive") -> tuple[mujoco.MjSpec, Gripper]:
-    """The bench with a gripper, whose pads meet the table, and a camera beside it."""
-    spec, flange = new_bench(kind)
-    gripper = tools.add_gripper(spec, flange, kind)
-    add_camera_looking_at(
-        spec.body("gripper"),
-        "wrist",
-        (0, 0.055, 0.06),
-        (0, 0.005, gripper.tip),
-        75.0,
-        up=(0, -1, 0),
-    )
-    for pad in tools.PADS:
-        add_pair(spec, "table", pad, condim=1)
-    return spec, gripper
-
-
-def camera_specs(with_gripper: bool) -> tuple[CameraSpec, ...]:
-    """The bench's cameras, 240 x 320."""
-    names = ("top", "front", "wrist") if with_gripper else ("top", "front")
-    return tuple(CameraSpec(name, 240, 320) for name in names)
 
 
 def add_cube(spec: mujoco.MjSpec, name: str, color: Sequence[float], others: Sequence[str]) -> None:

@@ -16,8 +16,7 @@ from arp_jax.sim.task import Memory, Readings
 from arp_jax.specs import ActionSpec, FeatureSpec
 
 CONTROL_HZ = 10.0
-TIMESTEP = 0.005
-SUBSTEPS = 20
+SUBSTEPS = 20  # of `bench_scene.TIMESTEP`
 ANGLES = len(JOINTS)
 
 

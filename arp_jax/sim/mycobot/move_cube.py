@@ -23,7 +23,7 @@ from jax import Array
 
 from arp_jax.sim.areas import robot_quadrant
 from arp_jax.sim.free_bodies import pose_spec, qpos_place
-from arp_jax.sim.mycobot import bench, joints, tools
+from arp_jax.sim.mycobot import bench, bench_scene, joints, tools
 from arp_jax.sim.step_count import step_count
 from arp_jax.sim.task import Memory, Outcome, Readings, Start, Task, staged_outcome
 from arp_jax.sim.touch import touch_test
@@ -41,7 +41,7 @@ CUBE_QUADRANT = robot_quadrant(lambda initial: initial[:2], (0.24, -0.09))
 @functools.cache
 def load_model(gripper: str = "adaptive") -> mujoco.MjModel:
     """The scene with either gripper: qpos is 6 joints, 2 fingers, 7 of the cube."""
-    spec, _ = bench.new_gripper_bench(gripper)
+    spec, _ = bench_scene.new_gripper_bench(gripper)
     bench.add_fixed_box(spec, STAND, STAND_POS, STAND_HALF, bench.YELLOW)
     bench.add_cube(spec, CUBE, bench.RED, (STAND,))
     return spec.compile()
@@ -87,7 +87,7 @@ def make_task(tool: str = "adaptive") -> Task:
         name="mycobot_move_cube",
         load_model=functools.partial(load_model, tool),
         observation_spec=ObservationSpec(
-            (joints.state_spec(True), pose_spec("object_pose")), bench.camera_specs(True)
+            (joints.state_spec(True), pose_spec("object_pose")), bench_scene.camera_specs(True)
         ),
         action_spec=joints.action_spec(True),
         substeps=joints.SUBSTEPS,

@@ -22,7 +22,7 @@ import mujoco
 from jax import Array
 
 from arp_jax.sim.free_bodies import pose_spec, qpos_place
-from arp_jax.sim.mycobot import bench, joints, tools
+from arp_jax.sim.mycobot import bench, bench_scene, joints, tools
 from arp_jax.sim.mycobot.move_cube import CUBE_QUADRANT, OFF_TABLE, draw_cube
 from arp_jax.sim.task import Factor, Memory, Outcome, Readings, Start, Task, staged_outcome
 from arp_jax.sim.touch import touch_test
@@ -40,7 +40,7 @@ REST_SPEED = 0.02  # m/s
 @functools.cache
 def load_model(gripper: str = "adaptive") -> mujoco.MjModel:
     """The scene with either gripper: qpos is 6 joints, 2 fingers, 7 of each cube (red, blue)."""
-    spec, _ = bench.new_gripper_bench(gripper)
+    spec, _ = bench_scene.new_gripper_bench(gripper)
     for name, (x, y), color in (
         ("B1", B1, (0.2, 0.6, 0.3, 1.0)),
         ("B2", B2, (0.35, 0.5, 0.85, 1.0)),
@@ -121,7 +121,7 @@ def make_task(tool: str = "adaptive") -> Task:
                 pose_spec("blocker_pose"),
                 FeatureSpec("goal", ("x", "y", "z"), "m", "world"),
             ),
-            bench.camera_specs(True),
+            bench_scene.camera_specs(True),
         ),
         action_spec=joints.action_spec(True),
         substeps=joints.SUBSTEPS,

@@ -25,7 +25,7 @@ from arp_jax.sim import kinematics
 from arp_jax.sim.areas import quadrant_factor
 from arp_jax.sim.free_bodies import qpos_place
 from arp_jax.sim.kinematics import Chain
-from arp_jax.sim.mycobot import bench, board, joints, tools
+from arp_jax.sim.mycobot import bench, bench_scene, board, joints, tools
 from arp_jax.sim.mycobot.arm import COMMAND_LIMITS, HOME
 from arp_jax.sim.push_t import env as push_t
 from arp_jax.sim.push_t import geometry, reset_laws
@@ -43,7 +43,7 @@ START_ITERATIONS, STEP_ITERATIONS = 40, 10
 @functools.cache
 def load_model() -> mujoco.MjModel:
     """Arm, peg, T and walls: qpos is six joints, then the T's x, y and yaw."""
-    spec, flange = bench.new_bench("peg")
+    spec, flange = bench_scene.new_bench("peg")
     tools.add_peg(flange, PEG_RADIUS, 0.6 * board.THICKNESS)
     board.add_board(spec, "peg")
     return spec.compile()
@@ -108,7 +108,7 @@ def make_task() -> Task:
         # Push-T's features first and unchanged: that is what its policies were trained with.
         observation_spec=ObservationSpec(
             (*push_t.OBSERVATION_SPEC.features, joints.state_spec(False)),
-            bench.camera_specs(False),
+            bench_scene.camera_specs(False),
         ),
         action_spec=push_t.ACTION_SPEC,
         substeps=joints.SUBSTEPS,

@@ -18,7 +18,7 @@ import mujoco
 from jax import Array
 
 from arp_jax.sim.areas import robot_quadrant
-from arp_jax.sim.mycobot import bench, joints, tools
+from arp_jax.sim.mycobot import bench, bench_scene, joints, tools
 from arp_jax.sim.task import Memory, Outcome, Readings, Start, Task, staged_outcome
 from arp_jax.specs import FeatureSpec, ObservationSpec
 
@@ -31,7 +31,7 @@ TARGET = "target"
 @functools.cache
 def load_model() -> mujoco.MjModel:
     """Arm, peg and a target that is a mocap body without contacts: qpos is the six joints."""
-    spec, flange = bench.new_bench("peg")
+    spec, flange = bench_scene.new_bench("peg")
     tools.add_peg(flange, PEG_RADIUS, DISC)
     target = spec.worldbody.add_body(name=TARGET, mocap=True, pos=[0.2, 0, 0.1])
     target.add_geom(
@@ -85,7 +85,7 @@ def make_task() -> Task:
                 FeatureSpec("tip", ("x", "y", "z"), "m", "world"),
                 FeatureSpec("goal", ("x", "y", "z"), "m", "world"),
             ),
-            bench.camera_specs(False),
+            bench_scene.camera_specs(False),
         ),
         action_spec=joints.action_spec(False),
         substeps=joints.SUBSTEPS,

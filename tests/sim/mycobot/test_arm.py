@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from arp_jax.sim.mycobot import arm, tools
-from arp_jax.sim.mycobot.bench import new_bench
+from arp_jax.sim.mycobot.bench_scene import new_bench
 from tests.golden_files import golden_path, load_golden
 
 # The vendor's URDF (320 M5 2022): xyz m, rpy rad, written down here a second time on purpose.

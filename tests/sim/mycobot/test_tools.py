@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from arp_jax.sim.free_bodies import qpos_place
-from arp_jax.sim.mycobot import arm, bench, tools
+from arp_jax.sim.mycobot import arm, bench, bench_scene, tools
 from arp_jax.sim.mycobot.move_cube import load_model
 
 
@@ -70,7 +70,7 @@ def test_gripper_holds_a_cube_against_gravity(kind):
 
 def test_unknown_tools_are_named():
     with pytest.raises(ValueError, match="tool='spoon' is unknown"):
-        bench.new_bench("spoon")
-    spec, flange = bench.new_bench("peg")
+        bench_scene.new_bench("spoon")
+    spec, flange = bench_scene.new_bench("peg")
     with pytest.raises(ValueError, match="gripper='peg' is unknown"):
         tools.add_gripper(spec, flange, "peg")
