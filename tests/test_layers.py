@@ -33,6 +33,8 @@ ALLOWED = {
     "arp_jax.interop": EVERYTHING_BELOW_EXPORT | {"arp_jax.interop"},
     "robot_bridge": ROW_1 | {"robot_bridge"},
 }
+# The messages of the policy server: the one file that both of its ends import.
+PROTOCOL = "arp_jax.export.protocol"
 # package -> third-party packages that must not be imported there, anywhere in the file.
 FORBIDDEN = {
     "arp_jax.specs": {"jax", "flax", "tensorflow"},
@@ -51,6 +53,7 @@ COMMANDS = {"arp_jax.sim.record"}
 # The runtime of an artifact runs where only numpy, jax and safetensors are installed.
 RUNTIME = ROOT / "arp_jax/export/runtime.py"
 RUNTIME_MAY_IMPORT = {"numpy", "jax", "safetensors"}
+PROTOCOL_MAY_IMPORT = {"numpy", "msgpack"}
 
 
 def package_of(path: Path) -> str | None:
@@ -89,6 +92,8 @@ def test_imports_point_down(path):
     if package is None:
         return  # an entry point (row 7) may import everything; test_entry_points covers the reverse
     for name in imported_modules(path):
+        if package == "robot_bridge" and (name + ".").startswith(PROTOCOL + "."):
+            continue
         top = name.split(".")[0]
         assert top not in FORBIDDEN.get(package, set()), f"{path.name} imports {name}"
         own = ".".join(name.split(".")[:2])
@@ -109,12 +114,23 @@ def test_datasets_is_not_a_package():
     assert not (ROOT / "datasets/__init__.py").exists()
 
 
-def test_the_artifact_runtime_stays_small():
-    for name in imported_modules(RUNTIME):
+def check_only_imports(path, third_party):
+    """Row 1, the file's own package, the standard library and what is named; nothing else."""
+    for name in imported_modules(path):
         top = name.split(".")[0]
         if top == "arp_jax":
             own = ".".join(name.split(".")[:2])
-            assert own in ROW_1 | {"arp_jax.export", "arp_jax"}, f"runtime.py imports {name}"
+            assert own in ROW_1 | {"arp_jax.export", "arp_jax"}, f"{path.name} imports {name}"
         else:
             standard = top in __import__("sys").stdlib_module_names
-            assert standard or top in RUNTIME_MAY_IMPORT, f"runtime.py imports {name}"
+            assert standard or top in third_party, f"{path.name} imports {name}"
+
+
+def test_the_artifact_runtime_stays_small():
+    check_only_imports(RUNTIME, RUNTIME_MAY_IMPORT)
+
+
+def test_the_protocol_stays_small():
+    path = ROOT / (PROTOCOL.replace(".", "/") + ".py")
+    check_only_imports(path, PROTOCOL_MAY_IMPORT)
+    assert not {n for n in imported_modules(path) if n.startswith("arp_jax.export")}
