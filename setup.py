@@ -88,8 +88,11 @@ setup(
     # configs: experiments import their common part from wherever they are started.
     packages=[*find_packages(include=["arp_jax*", "robot_bridge*"]), "configs"],
     package_data={
-        "arp_jax": ["sim/assets/*.xml", "evaluation/*.html", "data/*.html", "data/checks/*.html"]
+        "arp_jax": ["sim/assets/*.xml", "evaluation/*.html", "data/*.html", "data/checks/*.html"],
+        "robot_bridge": ["*.toml", "deploy/*", "web/*"],
     },
+    # The robot's computer installs robot_bridge/setup.py instead, which has no jax.
+    entry_points={"console_scripts": ["robot-bridge = robot_bridge.__main__:main"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )
