@@ -20,7 +20,7 @@ class _JsonSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Returns a dict of plain JSON values."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
+        return dataclasses.asdict(self, dict_factory=_spec_fields)  # type: ignore[call-overload]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -35,6 +35,14 @@ class _JsonSpec:
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"{cls.__name__}: {error}; is the file complete?") from error
+
+
+def _spec_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """All fields; those of a camera's view only where it is not the whole picture.
+
+    So a spec without them is written as it always was, and older programs read it.
+    """
+    return {key: value for key, value in pairs if value or key not in ("crop", "keep")}
 
 
 def _decode(hint: Any, value: Any) -> Any:
@@ -80,16 +88,33 @@ class FeatureSpec(_JsonSpec):
 
 @dataclasses.dataclass(frozen=True)
 class CameraSpec(_JsonSpec):
-    """A camera image, uint8 [height, width, 3], channels in `color_order`."""
+    """A camera image, uint8 [height, width, 3], channels in `color_order`.
+
+    Rectangles are (left, top, right, bottom) in pixels, right and bottom excluded.
+
+    Attributes:
+        crop: part of the picture as captured that is scaled to height x width; None: all of it.
+        keep: parts of the image outside of which it is black; (): nothing is.
+    """
 
     name: str
     height: int
     width: int
     color_order: str = "rgb"
+    crop: tuple[int, int, int, int] | None = None
+    keep: tuple[tuple[int, int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        where = f"camera {self.name!r}"
         if self.color_order not in ("rgb", "bgr"):
-            raise ValueError(f"camera {self.name!r}: color_order must be 'rgb' or 'bgr'")
+            raise ValueError(f"{where}: color_order must be 'rgb' or 'bgr'")
+        if self.crop is not None:
+            _check_rectangle(f"{where}: crop", self.crop)
+        for box in self.keep:
+            _check_rectangle(f"{where}: keep", box)
+            if box[2] > self.width or box[3] > self.height:
+                size = f"{self.width} x {self.height}"
+                raise ValueError(f"{where}: keep {box} leaves the image of {size}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +226,11 @@ def _check_limits(
         raise ValueError(f"{where}: low and high need {size} values each")
     if any(not lo < hi for lo, hi in zip(low, high, strict=True)):
         raise ValueError(f"{where}: every low must be below its high: {low} {high}")
+
+
+def _check_rectangle(where: str, box: Any) -> None:
+    if len(box) != 4 or not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
+        raise ValueError(f"{where} must be (left, top, right, bottom) with an area; found {box}")
 
 
 def check_match(expected: Any, found: Any, where: str) -> None:

@@ -89,3 +89,26 @@ def test_limits_are_checked():
         dataclasses.replace(ACTION, low=(0.0, 600.0))
     with pytest.raises(ValueError, match="2 values each"):
         dataclasses.replace(ACTION, low=(0.0,))
+
+
+def test_a_camera_view_is_part_of_the_spec():
+    whole = CameraSpec("top", 480, 640)
+    assert set(whole.to_json()) == {"name", "height", "width", "color_order"}
+    view = dataclasses.replace(whole, crop=(10, 20, 330, 260), keep=((230, 350, 412, 400),))
+    spec = ObservationSpec(cameras=(view,))
+    assert ObservationSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    with pytest.raises(SpecMismatch, match=r"cameras\[top\].crop"):
+        check_match(spec, ObservationSpec(cameras=(whole,)), "policy and camera")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop": (5, 0, 5, 10)}, "crop must be"),
+        ({"keep": ((0, 0, 5),)}, "keep must be"),
+        ({"keep": ((600, 0, 650, 10),)}, "leaves the image of 640 x 480"),
+    ],
+)
+def test_rectangles_are_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        CameraSpec("top", 480, 640, **change)

@@ -155,6 +155,7 @@ def _fields(
     for camera in observation.cameras:
         yield f"size of {camera.name}", ("", (camera.height, camera.width))
         yield f"{camera.name}.color_order", ("", camera.color_order)
+        yield f"view of {camera.name}", ("", (camera.crop, camera.keep))
 
 
 def _short(value: Any) -> str:
