@@ -29,7 +29,7 @@ def check_blend(rows: int, execute: int, latency: int, blend: int) -> None:
         )
 
 
-def cross_fade(running: Any, new: Any, age: int, blend: int) -> Any:
+def cross_fade(running: Any, new: Any, age: float, blend: int) -> Any:
     """The action [A] `age` steps after the new chunk's arrival, 0 <= age < blend.
 
     Args:
