@@ -1,9 +1,9 @@
 """What a person may ask of the running bridge, from any thread: validated, queued, told apart.
 
-In: a name with arguments from the web page, the command line or a signal. Out: checked `Request`s
-that the control loop takes at its next tick, and a `Gate` between loop and arm that a hold or e-stop
-shuts at once, whatever the loop is doing. What a request leads to is `modes.py`'s and the loop's
-business.
+In: a name with arguments from the web page, the command line or a signal. Out: checked requests
+that the control loop takes at its next tick, and a `Gate` between loop and arm that a hold or an
+e-stop shuts at once, whatever the loop is doing. What a request leads to is `modes.py`'s and the
+loop's business.
 """
 
 import dataclasses
@@ -50,6 +50,8 @@ COMMANDS: dict[str, dict[str, type]] = {
 }
 # These shut the gate before they are even queued for the loop.
 SHUTTING = ("hold", "estop")
+# What a stop does not make void: they move nothing.
+_KEPT = ("success", "failure", "note", "instruction")
 TAKEOVERS = ("jog", "free")
 
 
@@ -121,7 +123,7 @@ class Operator:
             if name in SHUTTING:
                 # Whatever was asked before a stop is no longer meant, earlier stops included.
                 estop = any(other.name == "estop" for other in self._pending)
-                kept = [other for other in self._pending if other.name in ("success", "failure")]
+                kept = [other for other in self._pending if other.name in _KEPT]
                 self._pending.clear()
                 self._pending.extend(kept)
                 request = Request("estop") if estop else request
@@ -168,6 +170,8 @@ def _converted(where: str, value: Any, kind: type) -> Any:
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             raise ValueError(f"{where} must be a text of at most {MAX_TEXT} characters")
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ValueError(f"{where} must be a finite number, not {value!r}")
+    # Not `isfinite` of any int: one of thousands of digits does not fit a float.
+    number = isinstance(value, float) or (type(value) is int and abs(value) < 1e9)
+    if not number or not np.isfinite(value):
+        raise ValueError(f"{where} must be a finite number, not {str(value)[:40]!r}")
     return float(value)
