@@ -1,0 +1,71 @@
+"""Pictures of the twin: MuJoCo's renderer off screen, one size and view per camera.
+
+In: a twin's model, its positions [nq] and `CameraSpec`s. Out: uint8 [height, width, 3] in the
+declared color order, cropped and masked. OpenGL is bound to a thread: make, use and close it in the
+same one. No clock; `synthetic_camera.py` adds it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from arp_jax.sim.render import OffscreenRenderer
+from arp_jax.specs import CameraSpec
+from robot_bridge.camera_view import apply_view
+
+CAPTURE = (480, 640)  # height and width of the picture that a crop is taken from, unless given
+
+
+class TwinRenderer:
+    """Draws cameras of one model; a context manager.
+
+    Args:
+        model: MuJoCo's; copied.
+        cameras: to be drawn, named like the model's.
+        capture: height and width before the crop.
+
+    Raises:
+        ValueError: the model has no such camera; names those it has.
+        RuntimeError: no OpenGL; says what to install.
+    """
+
+    def __init__(
+        self, model: Any, cameras: Sequence[CameraSpec], capture: tuple[int, int] = CAPTURE
+    ) -> None:
+        known = [model.camera(i).name for i in range(model.ncam)]
+        for camera in cameras:
+            if camera.name not in known:
+                raise ValueError(f"camera {camera.name!r}: the twin has {known} only")
+        self._capture = capture
+        self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
+        try:
+            for camera in cameras:
+                size = self._size(camera)
+                if size not in self._renderers:
+                    self._renderers[size] = OffscreenRenderer(model, *size)
+        except BaseException:
+            self.close()
+            raise
+
+    def render(self, positions: np.ndarray, camera: CameraSpec) -> np.ndarray:
+        """The picture of one camera, a new array."""
+        picture = self._renderers[self._size(camera)].render(positions, camera.name)
+        assert isinstance(picture, np.ndarray)  # no depth was asked for
+        if camera.color_order == "bgr":
+            picture = picture[..., ::-1]
+        return np.ascontiguousarray(apply_view(picture, camera))
+
+    def close(self) -> None:
+        """Frees OpenGL; twice does no harm."""
+        while self._renderers:
+            self._renderers.popitem()[1].close()
+
+    def __enter__(self) -> "TwinRenderer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _size(self, camera: CameraSpec) -> tuple[int, int]:
+        return (camera.height, camera.width) if camera.crop is None else self._capture
