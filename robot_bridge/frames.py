@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 HEADER = b"\xfe\xfe"
 FOOTER = 0xFA
@@ -124,14 +124,15 @@ def unpack_int16s(data: bytes) -> list[int]:
     return list(struct.unpack(f">{len(data) // 2}h", data))
 
 
-def pack_angles(degrees: Sequence[float]) -> bytes:
+def pack_angles(degrees: Iterable[float]) -> bytes:
     """Angles in degrees as hundredths.
 
     Rounded to the nearest; the vendor's client truncates, which is up to .01 degree toward zero.
     Raises ValueError for what is not finite or does not fit.
     """
+    degrees = [float(angle) for angle in degrees]
     if not all(math.isfinite(angle) for angle in degrees):
-        raise ValueError(f"angles {list(degrees)} are not finite")
+        raise ValueError(f"angles {degrees} are not finite")
     return pack_int16s([round(100 * angle) for angle in degrees])
 
 
