@@ -52,9 +52,8 @@ class TwinRenderer:
         """The picture of one camera, a new array."""
         picture = self._renderers[self._size(camera)].render(positions, camera.name)
         assert isinstance(picture, np.ndarray)  # no depth was asked for
-        if camera.color_order == "bgr":
-            picture = picture[..., ::-1]
-        return np.ascontiguousarray(apply_view(picture, camera))
+        image = apply_view(picture, camera)
+        return np.array(image[..., ::-1] if camera.color_order == "bgr" else image, order="C")
 
     def close(self) -> None:
         """Frees OpenGL; twice does no harm."""
