@@ -120,7 +120,7 @@ _SELF = (
     ("wrist2", ("base", "column", "shoulder", "upper_arm")),
     ("flange", ("base", "column", "shoulder", "upper_arm", "forearm")),
 )
-_TOOL_MEETS = ("base", "column", "shoulder", "upper_arm", "forearm", "wrist1")
+_TOOL_MEETS = ("base", "column", "shoulder", "upper_arm", "forearm")
 
 
 class Clearance:
