@@ -6,6 +6,7 @@ out, loadable with numpy, jax and safetensors alone (`arp_jax.export.runtime`).
 Examples:
     python -m arp_jax.export_policy runs/quickstart
     python -m arp_jax.export_policy runs/quickstart --out artifacts/push_t --platforms cpu,cuda
+    python -m arp_jax.export_policy runs/quickstart --weights int8
     python -m arp_jax.export_policy --inspect runs/quickstart/artifact
 """
 
@@ -20,7 +21,9 @@ from absl import logging
 
 from arp_jax import compile_cache
 from arp_jax.export.artifact import PLATFORMS, ExportSource, write_artifact
+from arp_jax.export.description import describe
 from arp_jax.export.runtime import load_artifact
+from arp_jax.export.weights import KINDS
 from arp_jax.training import run_dir
 from arp_jax.training.checkpoint import load_run
 from arp_jax.training.command_line import add_run_flags, exit_status, run_parser
@@ -33,6 +36,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("run", nargs="?", type=Path, metavar="RUN", help="run directory of arp_jax.train")
     add("--out", type=Path, metavar="DIR", help="artifact folder; default RUN/artifact")
     add("--platforms", default=",".join(PLATFORMS), help="some of cpu,cuda,tpu; default all")
+    add("--weights", choices=KINDS, default="float32", help="how parameters are kept on the disk")
     add("--inspect", type=Path, metavar="DIR", help="check and describe an existing artifact")
     add_run_flags(parser)
     arguments = parser.parse_args(argv)
@@ -62,7 +66,7 @@ def export(flags: argparse.Namespace) -> dict[str, Any]:
     )
     out = flags.out if flags.out is not None else flags.run / "artifact"
     platforms = [name.strip() for name in flags.platforms.split(",") if name.strip()]
-    manifest = write_artifact(source, out, platforms)
+    manifest = write_artifact(source, out, platforms, flags.weights)
     print(describe(out, manifest))
     return manifest
 
@@ -73,43 +77,6 @@ def training_revision(run: Path) -> str:
     if not path.is_file():
         return "unknown"
     return json.loads(path.read_text())["starts"][-1].get("revision", "unknown")
-
-
-def describe(folder: Path, manifest: dict[str, Any]) -> str:
-    """What an artifact is, in a few lines."""
-    size = sum(entry["bytes"] for entry in manifest["files"].values())
-    parity, latency = manifest["parity"], manifest["latency"]
-    seen = manifest["signature"]["observation"]
-    observation = ", ".join(f"{name} {_array(entry)}" for name, entry in seen.items())
-    rows = {
-        "artifact": f"{folder} ({size / 1e6:.1f} MB, format {manifest['format_version']})",
-        "policy": f"{manifest['policy']}, {manifest['parameter_count']:,} parameters",
-        "from": ", ".join(f"{k} {v}" for k, v in manifest["provenance"].items()),
-        "sees": observation,
-        "prepares": _prepares(manifest["preprocessing"]),
-        "commands": f"{_array(manifest['signature']['action'])} "
-        f"{manifest['spec']['action']['unit']}",
-        "platforms": ", ".join(manifest["platforms"]),
-        "parity": f"{parity['max_difference']:.1e} {parity['unit']} "
-        f"({parity['observations']} observations, limit {parity['tolerance']:.0e})",
-        "latency": f"median {latency['median_ms']:.2f} ms, p95 {latency['p95_ms']:.2f} ms, first "
-        f"call {latency['first_call_s']:.1f} s ({latency['device']}, batch 1)",
-    }
-    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
-
-
-def _prepares(steps: dict[str, Any]) -> str:
-    """What the program does to images, and the hash of all preprocessing."""
-    texts = [
-        f"{camera}: {', '.join(f'{k} {v}' for k, v in options.items())}"
-        for camera, options in steps.get("cameras", {}).items()
-    ]
-    return "; ".join([*texts, f"hash {steps.get('content_hash', 'unknown')[:12]}"])
-
-
-def _array(entry: dict[str, Any]) -> str:
-    """E.g. "float32 [b, 2, 16]"."""
-    return f"{entry['dtype']} [{', '.join(str(size) for size in entry['shape'])}]"
 
 
 def run_command(flags: argparse.Namespace) -> None:

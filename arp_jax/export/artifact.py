@@ -20,7 +20,6 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 
 import arp_jax
 from arp_jax.export.runtime import (
@@ -38,6 +37,7 @@ from arp_jax.export.runtime import (
     local_platform,
     row_keys,
 )
+from arp_jax.export.weights import read_weights, write_weights
 from arp_jax.normalize import Normalizer, Stats, normalizer_to_json, stats_hash, stats_to_json
 from arp_jax.policies.base import Params, Policy, make_physical_act
 from arp_jax.policies.preprocessed import describe_images
@@ -47,6 +47,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 # Largest difference between artifact and live policy, as a share of half the action range.
 PARITY_TOLERANCE = 1e-5
 _LATENCY_CALLS = 50
+_ERROR_OBSERVATIONS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,10 @@ class ExportSource:
 
 
 def write_artifact(
-    source: ExportSource, out: Path, platforms: Sequence[str] = PLATFORMS
+    source: ExportSource,
+    out: Path,
+    platforms: Sequence[str] = PLATFORMS,
+    weights: str = "float32",
 ) -> dict[str, Any]:
     """Exports a policy; returns the manifest.
 
@@ -77,10 +81,11 @@ def write_artifact(
         out: the artifact's folder; an existing artifact there is replaced, and only when the new
             one is complete.
         platforms: some of "cpu", "cuda", "tpu", this machine's among them.
+        weights: how parameters are kept, of `weights.KINDS`.
 
     Raises:
-        ValueError: unknown platform; a folder at `out` that is no artifact; or the loaded artifact
-            disagrees with the live policy.
+        ValueError: unknown platform or kind of weights; a folder at `out` that is no artifact; or
+            the loaded artifact disagrees with the live policy.
     """
     _check_platforms(platforms)
     if out.exists() and not (out / MANIFEST).exists() and (out.is_file() or any(out.iterdir())):
@@ -89,11 +94,16 @@ def write_artifact(
     # Beside the target, so that the final rename stays within one file system.
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        manifest = _write_files(source, temporary, platforms)
+        manifest = _write_files(source, temporary, platforms, weights)
         artifact = load_artifact(temporary)
         # Latency first: its first call compiles, as a server's would.
         manifest["latency"] = measure_latency(artifact)
-        manifest["parity"] = measure_parity(source, artifact)
+        # The program is compared with the live policy of the same weights, then those weights
+        # with the trained ones: a rounded weight must not hide a wrong program.
+        stored = dataclasses.replace(source, params=_stored_params(source, temporary, manifest))
+        manifest["parity"] = measure_parity(stored, artifact)
+        if weights != "float32":
+            manifest["weights"]["error"] = measure_weight_error(source, stored)
         _write_manifest(temporary, manifest)
         _replace(temporary, out)
     finally:
@@ -166,6 +176,29 @@ def measure_parity(source: ExportSource, artifact: Artifact) -> dict[str, Any]:
     }
 
 
+def measure_weight_error(source: ExportSource, stored: ExportSource) -> dict[str, Any]:
+    """What the rounding of weights changes: actions of both for the same observations and noise.
+
+    A policy that samples can jump to another mode; the median says how often that matters.
+    """
+    act = jax.jit(make_physical_act(source.policy, source.normalizer))
+    spec = source.policy.spec
+    half_range = (np.asarray(spec.action.high) - np.asarray(spec.action.low)) / 2
+    differences = []
+    for seed in range(_ERROR_OBSERVATIONS):
+        observation = random_observation(spec, 1, seed)
+        key = jax.random.key(seed, impl=KEY_IMPLEMENTATION)
+        rounded, exact = (act(side.params, observation, key)[0] for side in (stored, source))
+        differences.append(np.abs(np.asarray(rounded) - np.asarray(exact)) / half_range)
+    return {
+        "max_difference": float(np.max(differences)),
+        "mean_difference": float(np.mean(differences)),
+        "median_of_maxima": float(np.median([np.max(d) for d in differences])),
+        "unit": "share of half the action range",
+        "observations": _ERROR_OBSERVATIONS,
+    }
+
+
 def measure_latency(artifact: Artifact) -> dict[str, Any]:
     """Wall time of `act` at batch size 1 on this machine, each until its result is on the host."""
     first = artifact.warm_up()
@@ -224,14 +257,16 @@ def _observation_shapes(spec: PolicySpec) -> dict[str, tuple[Any, tuple[int, ...
     return shapes
 
 
-def _write_files(source: ExportSource, folder: Path, platforms: Sequence[str]) -> dict[str, Any]:
+def _write_files(
+    source: ExportSource, folder: Path, platforms: Sequence[str], weights: str
+) -> dict[str, Any]:
     """Writes all files and a manifest without measurements; returns the manifest."""
     leaves = jax.tree_util.tree_leaves_with_path(source.params)
     names = ["/".join(str(getattr(k, "key", k)) for k in path) for path, _ in leaves]
     tensors = {name: np.ascontiguousarray(x) for name, (_, x) in zip(names, leaves, strict=True)}
+    kept = write_weights(tensors, weights, folder / PARAMS)  # a wrong kind fails before the export
     exported = export_program(source, platforms)
     (folder / PROGRAM).write_bytes(exported.serialize())
-    save_file(tensors, folder / PARAMS)
     (folder / STATS).write_text(json.dumps(stats_to_json(source.stats), indent=1) + "\n")
     spec = source.policy.spec
     manifest = {
@@ -243,6 +278,7 @@ def _write_files(source: ExportSource, folder: Path, platforms: Sequence[str]) -
         "preprocessing": _preprocessing(source),
         "signature": _signature(spec),
         "params": names,
+        "weights": kept,
         "parameter_count": int(sum(x.size for x in tensors.values())),
         "platforms": list(platforms),
         "provenance": dict(source.provenance),
@@ -255,6 +291,13 @@ def _write_files(source: ExportSource, folder: Path, platforms: Sequence[str]) -
     }
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _stored_params(source: ExportSource, folder: Path, manifest: dict[str, Any]) -> Params:
+    """The parameters as the artifact's reader gets them."""
+    found = read_weights(folder / PARAMS, manifest["params"], manifest["weights"])
+    treedef = jax.tree.structure(source.params)
+    return jax.tree.unflatten(treedef, [found[name] for name in manifest["params"]])
 
 
 def _preprocessing(source: ExportSource) -> dict[str, Any]:

@@ -3,25 +3,32 @@
 Flows in: a folder written by `artifact.py`. Flows out: `Artifact.act`, raw observations (physical
 units, uint8 images) to actions in physical units; normalisation is inside the compiled program.
 Loading checks format version and the SHA-256 of every file and refuses a broken folder in one line.
+
+Ahead of time, so that later starts find the compiled program in jax's cache:
+
+    python -m arp_jax.export.runtime ARTIFACT --batch 1
 """
 
+import argparse
 import functools
 import hashlib
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.export
 import numpy as np
-from safetensors.numpy import load_file
 
+from arp_jax import compile_cache
+from arp_jax.export.weights import read_weights
 from arp_jax.specs import PolicySpec
 
 FORMAT = "arp_jax.artifact"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, PROGRAM, PARAMS, STATS = (
     "manifest.json",
     "policy.stablehlo",
@@ -120,7 +127,10 @@ def load_artifact(folder: str | Path) -> Artifact:
             f"export again with --platforms={platform}"
         )
     exported = jax.export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
-    tensors = load_file(folder / PARAMS)
+    try:
+        tensors = read_weights(folder / PARAMS, manifest["params"], manifest["weights"])
+    except ValueError as error:
+        raise ArtifactError(f"{error}; export the run again") from error
     return Artifact(manifest, exported, [tensors[name] for name in manifest["params"]])
 
 
@@ -187,3 +197,37 @@ def _row_keys(seed: jax.Array, batch: int) -> jax.Array:
 
 def _shape(shape: Any) -> str:
     return "[" + ", ".join(str(size) for size in shape) + "]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Loads an artifact, compiles it into the cache and says how long that took."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        "python -m arp_jax.export.runtime",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("artifact", type=Path, help="folder of `arp_jax.export_policy`")
+    parser.add_argument("--batch", type=int, default=1, help="observations a call")
+    flags = parser.parse_args(argv)
+    if flags.batch < 1:
+        parser.error(f"--batch must be at least 1, found {flags.batch}")
+    cache = compile_cache.enable()
+    start = time.perf_counter()
+    try:
+        artifact = load_artifact(flags.artifact)
+    except ArtifactError as error:
+        print(error, file=sys.stderr)
+        return 2
+    loaded = time.perf_counter() - start
+    first = artifact.warm_up(flags.batch)
+    second = artifact.warm_up(flags.batch)
+    print(
+        f"loaded in {loaded:.2f} s, first call {first:.2f} s, next {1e3 * second:.2f} ms; "
+        f"compiled programs are kept in {cache}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
