@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from robot_bridge.arm import JOINTS
 from robot_bridge.trajectory import Trajectory
 
 _POSE_KEYS = {"angles_deg", "gripper", "seconds", "name"}
 _FILE_KEYS = {"description", "pose", "move_together"}
-JOINT_COUNT = 6
+JOINT_COUNT = len(JOINTS)
 
 
 def read_key_poses(path: str | Path, with_gripper: bool) -> Trajectory:
@@ -78,7 +79,7 @@ def _row(pose: Any, before: np.ndarray | None, where: str, with_gripper: bool) -
         angles = before[:JOINT_COUNT]  # type: ignore[index]
     if not with_gripper:
         if "gripper" in pose:
-            raise ValueError(f"{where}: moves the gripper, and robot.gripper is false")
+            raise ValueError(f"{where}: moves the gripper, and robot.tool has none")
         return angles
     if "gripper" in pose:
         opening = _numbers([pose["gripper"]], 1, f"{where}: gripper")
