@@ -10,7 +10,6 @@ import bisect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 # Sleeping is good to about the kernel's timer slack (50 us) plus waking; the rest is spun.
 SPIN_NS = 200_000

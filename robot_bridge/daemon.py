@@ -6,10 +6,36 @@ recorder writes; robot, source and cameras have their own. What happens in a tic
 `control_loop.py`'s business.
 """
 
-from typing import Any
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 
+from robot_bridge.clock import Clock
+from robot_bridge.control_loop import ControlLoop
+from robot_bridge.joint_release import JointRelease
+from robot_bridge.obey import refused
 from robot_bridge.observations import Frame
+from robot_bridge.operator import COMMANDS, Gate, Operator
 from robot_bridge.parts import Parts
+from robot_bridge.real_time import (
+    SlackCollector,
+    quiet_interpreter,
+    raise_process,
+    raise_thread,
+)
+from robot_bridge.recorder import Log, Recorder, Unrecorded
+from robot_bridge.run_log import RunLog
+from robot_bridge.snapshot import take_snapshot
+from robot_bridge.status import Status
+
+_LOG = logging.getLogger(__name__)
+_FIRST_TICK_S = 10.0
+# Quantiles of the timing are worked out this often, not at each tick.
+_TIMING_NS = 500_000_000
 
 
 class Bridge:
@@ -19,10 +45,27 @@ class Bridge:
 
     Args:
         parts: what it is made of; the bridge owns and closes them.
+        real_time: ask for scheduling priority and collect garbage between ticks only; both are the
+            whole process's, so not where something else than a bridge runs in it.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, parts: Parts, real_time: bool = True) -> None:
+        self.parts, self._real_time = parts, real_time
+        self._gate = Gate(parts.robot)
+        self._operator = Operator(self._gate, parts.joints)
+        self._recorder: Log = Unrecorded()
+        if parts.log_folder is not None:
+            self._recorder = Recorder(parts.log_folder, parts.queue_bytes)
+        self._release = JointRelease(parts.robot)
+        log = RunLog(parts, self._recorder)
+        self._loop = ControlLoop(parts, self._operator, self._gate, log, self._release)
+        self._clock = Clock(parts.rate_hz)
+        self._cameras = {camera.name: camera for camera in parts.cameras}
+        self._status: Status | None = None
+        self._ending, self._ticked = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run_loop, name="bridge-loop", daemon=True)
+        self._opened = self._closed = False
+        self.scheduling: Sequence[str] = ()
 
     def open(self) -> None:
         """Connects the arm and starts the loop, in mode idle.
@@ -30,12 +73,42 @@ class Bridge:
         Raises:
             RobotError: the arm is not ready; the message says what to do.
         """
+        try:
+            self._loop.log.identity = dict(self.parts.robot.connect())
+        except BaseException:
+            self.close()
+            raise
+        self._opened = True
+        self._thread.start()
+        self._ticked.wait(_FIRST_TICK_S)
 
-    def run(self, duration_s: float | None = None) -> str:
+    def run(self, duration_s: float | None = None, until: Callable[[], bool] | None = None) -> str:
         """Waits for SIGINT, SIGTERM, the end of the loop, or `duration_s`; returns which, in words.
 
-        For the main thread only (signals). Holds the arm; `close` is still to be called.
+        For the main thread only (signals). Then the arm is held; `close` is still to be called.
+
+        Args:
+            duration_s: None: without end.
+            until: asked a few times a second; True ends it too.
         """
+        came: list[int] = []
+        end = None if duration_s is None else time.monotonic() + duration_s
+        with _signals(came):
+            while True:
+                if came:
+                    reason = f"{signal.Signals(came[0]).name}"
+                elif not self._thread.is_alive():
+                    reason = "the loop ended"
+                elif end is not None and time.monotonic() >= end:
+                    reason = f"{duration_s:g} s are over"
+                elif until is not None and until():
+                    reason = "done"
+                else:
+                    # Short, and not the loop's `Event`: a handler sets no lock's state.
+                    time.sleep(0.05)
+                    continue
+                self._operator.command("hold")
+                return reason
 
     def status(self) -> dict[str, Any]:
         """State of everything at the last tick, plain JSON values; never waits for the loop.
@@ -53,10 +126,19 @@ class Bridge:
             ages_ms {reading, observation, policy},
             recorder {path, recording, steps, queued_bytes, trouble, lost_steps, episodes},
             episode {number, instruction}, commands [names that `command` takes in this mode].
+
+        Raises:
+            ValueError: the bridge was not opened.
         """
+        if self._status is None:
+            raise ValueError("the bridge has not ticked yet; open it first")
+        return self._status.to_json()
 
     def frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera; None before the first; ValueError for an unknown name."""
+        if camera not in self._cameras:
+            raise ValueError(f"no camera {camera!r}; there are {sorted(self._cameras)}")
+        return self._cameras[camera].latest()
 
     def command(self, name: str, **arguments: Any) -> None:
         """Asks for something; returns at once, the loop acts at its next tick.
@@ -71,6 +153,87 @@ class Bridge:
         Raises:
             ValueError: unknown, wrong arguments, or not possible in this mode; says why.
         """
+        if name in COMMANDS and name not in ("hold", "estop"):
+            loop = self._loop
+            reason = refused(loop.mode, loop.takeover, name)
+            if reason is None and name in ("start", "resume"):
+                reason = loop.unready() or None
+            if reason is not None:
+                raise ValueError(f"{name}: {reason}")
+        self._operator.command(name, **arguments)
 
     def close(self) -> None:
         """Holds, ends the episode, stops all threads, closes all parts; twice does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._opened:
+            try:
+                self._gate.shut()
+            except Exception:
+                _LOG.exception("the arm could not be held at the end")
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for part in (self._release, self._recorder, self.parts.source, *self.parts.cameras):
+            _close_quietly(part)
+        _close_quietly(self.parts.robot)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _run_loop(self) -> None:
+        """The loop's thread: ticks until it is told to end, then holds and ends the episode."""
+        collector, timing, timing_ns = SlackCollector(), self._clock.timing.to_json(), 0
+        with _real_time(self._real_time) as self.scheduling:
+            while not self._ending.is_set():
+                tick = self._clock.wait()
+                self._loop.tick()
+                if tick.woke_ns - timing_ns > _TIMING_NS:
+                    timing, timing_ns = self._clock.timing.to_json(), tick.woke_ns
+                self._tell(tick.number, timing, tick.woke_ns)
+                self._ticked.set()
+                if self._real_time:
+                    collector.collect(self._clock.slack_ns())
+            self._loop.end("the bridge was closed")
+
+    def _tell(self, number: int, timing: Mapping[str, Any], now_ns: int) -> None:
+        try:
+            self._status = take_snapshot(self._loop, self._recorder, number, timing, now_ns)
+        except Exception as error:
+            self._loop.fail(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _real_time(wanted: bool) -> Iterator[Sequence[str]]:
+    if not wanted:
+        yield ()
+        return
+    reached = (raise_process(), raise_thread())
+    _LOG.info("scheduling: %s", ", ".join(reached))
+    with quiet_interpreter():
+        yield reached
+
+
+@contextmanager
+def _signals(came: list[int]) -> Iterator[None]:
+    """Puts SIGINT and SIGTERM into the list instead of raising."""
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _close_quietly(part: Any) -> None:
+    """One part that cannot be closed must not leave the others open."""
+    try:
+        part.close()
+    except Exception:
+        _LOG.exception("while closing %s", getattr(part, "name", type(part).__name__))

@@ -1,16 +1,16 @@
 """A person as the source of actions: step by step from afar, or by hand on the free arm.
 
-`Jogged` walks slowly to goals that are moved by jog commands; `HandGuided` reports what the hand did
-as the action. The control loop puts one of them in the place of the policy during a take-over; both
-also serve alone (teaching). Like every source's, their wishes go through `safety.py`.
+`Jogged` walks slowly to goals that are moved by jog commands; `HandGuided` reports what the hand
+did as the action. The control loop puts one of them in the place of the policy during a take-over;
+both also serve alone (teaching). Like every source's, their wishes go through `safety.py`.
 """
 
 import threading
 
 import numpy as np
 
+from robot_bridge.arm import STATE
 from robot_bridge.observations import Observation
-from robot_bridge.parts import STATE
 from robot_bridge.sources import Plan, PlannedAction, SourceHealth
 
 # What a person can follow with the eye, well inside the limits of safety.

@@ -8,20 +8,17 @@ without touching the arm.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from arp_jax.specs import ActionSpec, ObservationSpec
+from robot_bridge.approach import ApproachLimits
+from robot_bridge.arm import STATE
 from robot_bridge.observations import Camera
 from robot_bridge.robots import Robot
+from robot_bridge.safety import Limits
 from robot_bridge.sources import ActionSource
-
-if TYPE_CHECKING:
-    from robot_bridge.safety import Limits
-
-# Vector features that the loop can deliver: the arm's reading.
-STATE = "state"
+from robot_bridge.watchdog import WatchdogLimits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +36,9 @@ class Parts:
             shown but neither logged nor given to the source.
         rate_hz: of the control loop.
         approach: float [J] rad, pose that is driven to slowly before a run; None: a run begins
-            where the arm stands.
+            where the arm stands. approach_gripper: opening there; None: as it is.
+        approach_limits: how slowly.
+        watchdog: how old may be what the loop acts on.
         log_folder: episodes are written here; None: nothing is recorded.
         queue_bytes: of the episode log waiting for the disk; above it the arm holds.
         instruction: the task in words, for source and log.
@@ -48,12 +47,15 @@ class Parts:
 
     robot: Robot
     source: ActionSource
-    limits: "Limits"
+    limits: Limits
     observation: ObservationSpec
     action: ActionSpec
     cameras: tuple[Camera, ...] = ()
     rate_hz: float = 10.0
     approach: np.ndarray | None = None
+    approach_gripper: float | None = None
+    approach_limits: ApproachLimits = dataclasses.field(default_factory=ApproachLimits)
+    watchdog: WatchdogLimits = dataclasses.field(default_factory=WatchdogLimits)
     log_folder: Path | None = None
     queue_bytes: int = 256 * 1024**2
     instruction: str = ""

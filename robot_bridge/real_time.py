@@ -56,7 +56,7 @@ def raise_thread() -> str:
 
 @contextmanager
 def quiet_interpreter() -> Iterator[None]:
-    """While inside, garbage is only collected by `SlackCollector` and the lock changes hands sooner.
+    """While inside, only `SlackCollector` collects garbage, and the lock changes hands sooner.
 
     For a process that runs one control loop: both settings are the process's.
     """

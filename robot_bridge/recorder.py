@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import simplejpeg
@@ -39,6 +40,52 @@ class _Item:
     path: Path | None = None
     frames: Mapping[str, Frame] = dataclasses.field(default_factory=dict)
     size: int = 0
+
+
+class Log(Protocol):
+    """What the loop asks of a recorder; see `Recorder`."""
+
+    def begin(self, header: Header) -> Path | None: ...
+
+    def step(self, step: Step, frames: Mapping[str, Frame]) -> None: ...
+
+    def marker(self, name: str, text: str = "") -> None: ...
+
+    def end(self, reason: str) -> None: ...
+
+    def trouble(self) -> str: ...
+
+    def status(self) -> RecorderStatus: ...
+
+    def close(self) -> int: ...
+
+
+class Unrecorded:
+    """A recorder of nothing, for runs without a log folder."""
+
+    def begin(self, header: Header) -> None:
+        """Nothing is written."""
+
+    def step(self, step: Step, frames: Mapping[str, Frame]) -> None:
+        """Nothing is written."""
+
+    def marker(self, name: str, text: str = "") -> None:
+        """Nothing is written."""
+
+    def end(self, reason: str) -> None:
+        """Nothing is written."""
+
+    def trouble(self) -> str:
+        """There is none."""
+        return ""
+
+    def status(self) -> RecorderStatus:
+        """No path, no steps."""
+        return RecorderStatus()
+
+    def close(self) -> int:
+        """Nothing is lost."""
+        return 0
 
 
 class Recorder:
@@ -74,7 +121,7 @@ class Recorder:
         return path
 
     def step(self, step: Step, frames: Mapping[str, Frame]) -> None:
-        """Takes over a step; `frames` are its pictures, its own are ignored. Keep both unchanged."""
+        """Takes over a step; its pictures are `frames`, not its own. Keep both unchanged."""
         if not self._recording:
             raise ValueError("no episode is running")
         # A picture that was queued before is shared: it takes no memory again.

@@ -1,0 +1,88 @@
+"""What each request of a person does to the control loop; called by its tick, in its thread.
+
+In: a checked `operator.Request`. Out: an event of the state machine, a marker in the log, another
+source of actions. What is not possible in this mode changes nothing; `Bridge.command` has said so
+to whoever asked.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from robot_bridge.modes import Event, Mode, refusal
+from robot_bridge.operator import COMMANDS, Request
+
+if TYPE_CHECKING:
+    from robot_bridge.control_loop import ControlLoop
+
+_EVENTS = {
+    "start": Event.START,
+    "stop": Event.FINISH,
+    "hold": Event.HOLD,
+    "resume": Event.RESUME,
+    "estop": Event.ESTOP,
+    "reset": Event.RESET,
+}
+_EPISODE = (Mode.RUNNING, Mode.HOLD)
+
+
+def refused(mode: Mode, takeover: bool, name: str) -> str | None:
+    """Why a command does nothing in this mode; None when it is possible."""
+    if name in _EVENTS:
+        return refusal(mode, _EVENTS[name])
+    if name in ("success", "failure", "takeover") and mode not in _EPISODE:
+        return f"{name} is only possible while an episode runs or is held, the mode is {mode}"
+    if name in ("jog", "gripper", "give_back") and not (takeover and mode in _EPISODE):
+        return f"{name} is only possible during a take-over"
+    return None
+
+
+def possible(mode: Mode, takeover: bool) -> list[str]:
+    """Commands that do something now."""
+    return [name for name in COMMANDS if refused(mode, takeover, name) is None]
+
+
+def obey(loop: "ControlLoop", request: Request) -> None:
+    """Does what was asked, if it is possible now."""
+    name, arguments = request.name, request.arguments
+    if refused(loop.mode, loop.takeover, name) is not None:
+        return
+    if name == "start":
+        loop.begin()
+    elif name == "resume":
+        loop.resume("resumed by the operator")
+    elif name in _EVENTS:
+        loop.happen(_EVENTS[name], f"{name} by the operator")
+    elif name in ("success", "failure"):
+        loop.log.outcome(name == "success")
+        loop.happen(Event.FINISH, f"marked as {name} by the operator")
+    elif name in ("takeover", "give_back"):
+        _hand_over(loop, arguments)
+    else:
+        _little_things(loop, name, arguments)
+
+
+def _hand_over(loop: "ControlLoop", arguments: Mapping[str, Any]) -> None:
+    """From source to person or back: always through a hold, so that no target is left over."""
+    was_running = loop.mode is Mode.RUNNING
+    how = arguments.get("how")
+    text = f"take-over ({how})" if how else "give back"
+    loop.happen(Event.HOLD, text)
+    if how:
+        loop.switch(loop.jogged if how == "jog" else loop.hand)
+    else:
+        loop.switch(loop.parts.source)
+    loop.log.take_over(how is not None, text)
+    # Taking over is a person's word to go on; a source goes on by itself only if it was moving.
+    if how or was_running:
+        loop.resume(text)
+
+
+def _little_things(loop: "ControlLoop", name: str, arguments: Mapping[str, Any]) -> None:
+    if name == "jog":
+        loop.jogged.jog(arguments["joint"], arguments["change"])
+    elif name == "gripper":
+        loop.jogged.open_gripper(arguments["opening"])
+    elif name == "note":
+        loop.log.note(arguments["text"])
+    elif name == "instruction":
+        loop.log.instruction = arguments["text"]
