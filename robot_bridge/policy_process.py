@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-TOKEN_VARIABLE = "ARP_JAX_TOKEN"
+from arp_jax.export.protocol import TOKEN_VARIABLE
+
 _STOP_S = 5.0
 
 

@@ -23,6 +23,8 @@ VERSION = 1
 MAX_MESSAGE_BYTES = 32 * 1024**2
 # Larger messages travel in pieces: measured best on loopback (benchmarks/serving.py).
 FRAGMENT_BYTES = 256 * 1024
+# Where a server that is a child of the bridge finds its token.
+TOKEN_VARIABLE = "ARP_JAX_TOKEN"
 # WebSocket close codes of this protocol (4000-4999 are an application's own).
 CLOSE_VERSION, CLOSE_MALFORMED = 4400, 4401
 _LENGTH = struct.Struct("<I")
@@ -89,7 +91,7 @@ class Actions:
         request, observed_ns: the query's.
         actions: float32 [H, A], physical units; row j is meant for
             observed_ns + (j + action_offset) * period.
-        timing_ms: how long the server took: "receive" (first to last byte), "queue", "infer".
+        timing_ms: how long the server took: "queue", waiting for its turn, and "infer".
         superseded: queries of this client, since its last answer, that were dropped because a newer
             one came before they were looked at.
     """
