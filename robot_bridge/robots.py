@@ -46,6 +46,7 @@ class RobotHealth:
         connected: the last exchange was answered.
         reads, failed_reads: complete angle readings, and attempts that gave none.
         writes, superseded: targets sent, and targets replaced by a newer one before they were sent.
+        expired: targets dropped unsent because they had become too old.
         unanswered: commands without an acknowledgement.
         reconnects: times the port was opened again.
         last_error: the newest trouble in words, "" for none.
@@ -56,6 +57,7 @@ class RobotHealth:
     failed_reads: int = 0
     writes: int = 0
     superseded: int = 0
+    expired: int = 0
     unanswered: int = 0
     reconnects: int = 0
     last_error: str = ""
