@@ -1,0 +1,394 @@
+"""Serves the bridge's page: files, live state and pictures out, commands in, on one port.
+
+A thread of its own runs the event loop; it reads `status()` and `frame()` and hands over commands,
+and never touches the arm. Slow readers get the newest state, never a backlog. With a dead man's
+switch the arm moves only while a page that somebody can see is connected. Who may connect is
+`web_guard.py`'s business, what the messages mean `web_messages.py`'s.
+"""
+
+import asyncio
+import dataclasses
+import http
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any, Protocol, Self
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from robot_bridge import web_messages
+from robot_bridge.modes import MOVING
+from robot_bridge.observations import Camera, Frame
+from robot_bridge.web_guard import Guard, choose_token, page_headers
+
+LOG = logging.getLogger(__name__)
+DEFAULT_PORT = 8320
+SCRIPTS = ("app", "link", "plots")
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in SCRIPTS},
+}
+MAX_PAGES = 8
+# Each connection costs a file descriptor, and the arm's port needs one to be opened again.
+MAX_CONNECTIONS = 48
+HELLO_S = 5.0
+MESSAGES_PER_S = 40
+# Close codes 4000-4999 belong to the application.
+WRONG_TOKEN, WRONG_MESSAGE, TOO_MANY, TOO_FAST = 4401, 4400, 4429, 4430
+
+
+class HasCameras(Protocol):
+    """What the server needs of `parts.Parts`: the color order of each camera."""
+
+    @property
+    def cameras(self) -> Sequence[Camera]:
+        """The cameras that are shown."""
+        ...
+
+
+class Bridge(Protocol):
+    """What the server needs of `daemon.Bridge`; all of it may be called from any thread."""
+
+    @property
+    def parts(self) -> HasCameras:
+        """What the bridge is made of."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Snapshot of the last tick as plain JSON values (`status.Status.to_json`)."""
+        ...
+
+    def frame(self, camera: str) -> Frame | None:
+        """The newest picture of a camera."""
+        ...
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Asks for something; ValueError with a reason when it cannot be."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class WebSettings:
+    """How the page is served.
+
+    Attributes:
+        host: address to bind; other than loopback only with a token.
+        port: 0 takes a free one.
+        token: what a page must know; None: a random one (`WebServer.url` has it).
+        names: names under which this machine is reached besides its own, without port.
+        deadman_s: the arm moves only while a visible page was heard within this time; 0: never
+            asked.
+        state_hz, picture_hz: how often a page gets them, at most.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    token: str | None = None
+    names: tuple[str, ...] = ()
+    deadman_s: float = 0.0
+    state_hz: float = 10.0
+    picture_hz: float = 5.0
+
+
+class WebServer:
+    """The page's server; a context manager.
+
+    Args:
+        bridge: what is shown and commanded.
+        settings: see there.
+        clock_ns: monotonic time, the same that the bridge's status is in.
+
+    Raises:
+        ValueError: a public address without token, a token that is too short, a negative time.
+    """
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        settings: WebSettings,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        if not 0 <= settings.deadman_s < 60 or 0 < settings.deadman_s < 0.5:
+            raise ValueError(f"web dead man's time {settings.deadman_s} s: 0 (off), or 0.5 ... 60")
+        self._bridge, self._settings, self._clock_ns = bridge, settings, clock_ns
+        self._token = choose_token(settings.host, settings.token)
+        self._guard = Guard(settings.host, self._token, settings.names)
+        self._files = _read_files()
+        self._last_beat_ns: int | None = None
+        self._pages: set[ServerConnection] = set()
+        self._color_orders = {c.name: c.spec.color_order for c in bridge.parts.cameras}
+        self._pictures: dict[str, tuple[int, bytes]] = {}
+        self._deadman_holds = 0
+        self._closing = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: Server | None = None
+        self._threads: list[threading.Thread] = []
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the page, token included."""
+        host = "127.0.0.1" if self._settings.host in ("0.0.0.0", "::") else self._settings.host
+        host = f"[{host}]" if ":" in host else host
+        # After '#': a browser never sends that part anywhere.
+        return f"http://{host}:{self.port}/#token={self._token}"
+
+    @property
+    def pages(self) -> int:
+        """Number of pages that are connected and known."""
+        return len(self._pages)
+
+    def start(self) -> Self:
+        """Binds the port and begins to serve.
+
+        Raises:
+            OSError: the port cannot be bound; the message names it.
+        """
+        started: threading.Event = threading.Event()
+        trouble: list[OSError] = []
+        work = lambda: asyncio.run(self._run(started, trouble))  # noqa: E731
+        self._threads = [threading.Thread(target=work, name="web", daemon=True)]
+        self._threads[0].start()
+        started.wait()
+        if trouble:
+            self._threads[0].join()
+            where = f"{self._settings.host}:{self._settings.port}"
+            raise OSError(f"web page: {where} cannot be bound: {trouble[0]}") from trouble[0]
+        if self._settings.deadman_s > 0:
+            watch = threading.Thread(target=self._watch_page, name="web dead man", daemon=True)
+            watch.start()
+            self._threads.append(watch)
+        return self
+
+    def close(self) -> None:
+        """Disconnects the pages and ends the threads; twice does no harm."""
+        self._closing.set()
+        loop, server = self._loop, self._server
+        if loop is not None and server is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(server.close)
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    async def _run(self, started: threading.Event, trouble: list[OSError]) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._server = await serve(
+                self._talk,
+                self._settings.host,
+                self._settings.port,
+                process_request=self._answer,
+                create_connection=_CountedConnection,
+                compression=None,
+                server_header=None,
+                open_timeout=HELLO_S,
+                close_timeout=2,
+                ping_interval=5,
+                ping_timeout=10,
+                max_size=web_messages.MAX_MESSAGE_BYTES,
+                logger=LOG.getChild("socket"),
+            )
+        except OSError as error:
+            trouble.append(error)
+            started.set()
+            return
+        self.port = self._server.sockets[0].getsockname()[1]
+        started.set()
+        await self._server.wait_closed()
+
+    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Files and the e-stop as plain HTTP; None lets the socket's handshake go on."""
+        if (reason := self._guard.refusal(request.headers)) is not None:
+            return _response(http.HTTPStatus.FORBIDDEN, reason)
+        host, path = request.headers["Host"], request.path.partition("?")[0]
+        if path == "/estop":
+            return self._stop_by_request(request)
+        if request.method != "GET":
+            return _response(http.HTTPStatus.METHOD_NOT_ALLOWED, "only GET", {"Allow": "GET"})
+        if path == "/socket":
+            return None
+        if path not in self._files:
+            return _response(http.HTTPStatus.NOT_FOUND, "no such page", page_headers(host))
+        content, kind = self._files[path]
+        headers = {"Content-Type": kind, **page_headers(host)}
+        return _response(http.HTTPStatus.OK, content, headers)
+
+    def _stop_by_request(self, request: Request) -> Response:
+        """The e-stop for a page whose socket is gone."""
+        if request.method != "POST":
+            return _response(http.HTTPStatus.METHOD_NOT_ALLOWED, "only POST", {"Allow": "POST"})
+        if not self._guard.authorized(request.headers):
+            LOG.warning("web: an e-stop request without the right token was refused")
+            return _response(http.HTTPStatus.UNAUTHORIZED, "wrong token")
+        self._bridge.command("estop")
+        return _response(http.HTTPStatus.OK, "stopped")
+
+    async def _talk(self, socket: ServerConnection) -> None:
+        """One page, from hello to goodbye."""
+        if not await self._welcomed(socket):
+            return
+        self._pages.add(socket)
+        beats: list[float | None] = [None]
+        stream = asyncio.create_task(self._stream(socket, beats))
+        allowance, counted_from = float(MESSAGES_PER_S), time.monotonic()
+        try:
+            async for data in socket:
+                now = time.monotonic()
+                allowance += (now - counted_from) * MESSAGES_PER_S
+                allowance, counted_from = min(allowance, MESSAGES_PER_S) - 1, now
+                if allowance < 0:
+                    await socket.close(TOO_FAST, f"more than {MESSAGES_PER_S} messages a second")
+                    return
+                await self._take(socket, data, beats)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._pages.discard(socket)
+            stream.cancel()
+            await asyncio.gather(stream, return_exceptions=True)
+
+    async def _welcomed(self, socket: ServerConnection) -> bool:
+        """Waits for a hello with the right token; closes the socket otherwise."""
+        try:
+            message = web_messages.parse_message(await asyncio.wait_for(socket.recv(), HELLO_S))
+            if not isinstance(message, web_messages.Hello):
+                raise ValueError("the first message must be a hello")
+        except TimeoutError:
+            await socket.close(WRONG_MESSAGE, f"no hello within {HELLO_S:g} s")
+            return False
+        except ValueError as error:
+            await socket.close(WRONG_MESSAGE, str(error)[:100])
+            return False
+        except ConnectionClosed:
+            return False
+        if not self._guard.knows_token(message.token):
+            LOG.warning("web: a page with a wrong token was refused")
+            await socket.close(WRONG_TOKEN, "wrong token")
+            return False
+        if len(self._pages) >= MAX_PAGES:
+            await socket.close(TOO_MANY, f"{MAX_PAGES} pages are open already; close one")
+            return False
+        await socket.send(web_messages.welcome_message(self._settings.deadman_s))
+        return True
+
+    async def _take(
+        self, socket: ServerConnection, data: str | bytes, beats: list[float | None]
+    ) -> None:
+        """Acts on one message of a known page; a wrong one closes the socket with a reason."""
+        try:
+            message = web_messages.parse_message(data)
+        except ValueError as error:
+            await socket.close(WRONG_MESSAGE, str(error)[:100])
+            return
+        if isinstance(message, web_messages.Beat):
+            self._last_beat_ns = self._clock_ns()
+            beats[0] = message.sent
+        elif isinstance(message, web_messages.Command):
+            reason: str | None = None
+            try:
+                self._bridge.command(message.name, **message.arguments)
+            except (ValueError, TypeError) as error:
+                # TypeError: an argument's name that the call itself uses.
+                reason = str(error)
+            await socket.send(web_messages.reply_message(message.number, reason))
+
+    async def _stream(self, socket: ServerConnection, beats: list[float | None]) -> None:
+        """Sends state and pictures; a send that waits for a slow reader delays only this page."""
+        period, pictures_sent = 1 / self._settings.state_hz, dict[str, int]()
+        next_pictures = 0.0
+        try:
+            while True:
+                status = self._bridge.status()
+                age_ms = (self._clock_ns() - status["time_ns"]) / 1e6
+                await socket.send(
+                    web_messages.state_message(status, age_ms, beats[0], self._deadman_holds)
+                )
+                if time.monotonic() >= next_pictures:
+                    next_pictures = time.monotonic() + 1 / self._settings.picture_hz
+                    for camera in status["cameras"]:
+                        await self._send_picture(socket, camera, pictures_sent)
+                await asyncio.sleep(period)
+        except ConnectionClosed:
+            pass
+        except Exception:
+            # The page must not look alive with nothing behind it.
+            LOG.exception("web: the state cannot be sent")
+            await socket.close(1011, "the bridge's state cannot be read; see its log")
+
+    async def _send_picture(
+        self, socket: ServerConnection, camera: str, sent: dict[str, int]
+    ) -> None:
+        frame = self._bridge.frame(camera)
+        if frame is None or sent.get(camera) == frame.time_ns:
+            return
+        known = self._pictures.get(camera)
+        if known is None or known[0] != frame.time_ns:
+            jpeg = web_messages.encode_picture(frame, self._color_orders[camera])
+            known = (frame.time_ns, jpeg)
+            self._pictures[camera] = known
+        age_ms = (self._clock_ns() - frame.time_ns) / 1e6
+        await socket.send(web_messages.picture_message(camera, age_ms, known[1]))
+        sent[camera] = frame.time_ns
+
+    def _watch_page(self) -> None:
+        """Dead man's switch; in a thread of its own, so that a stuck event loop ends in a hold."""
+        limit_ns, held = int(self._settings.deadman_s * 1e9), False
+        while not self._closing.wait(0.05):
+            beat = self._last_beat_ns
+            lost = beat is None or self._clock_ns() - beat > limit_ns
+            if not lost or not self._may_move():
+                held = False
+                continue
+            try:
+                self._bridge.command("hold")
+            except ValueError as error:
+                LOG.error("web: no page was heard, and hold was refused: %s", error)
+            if not held:
+                LOG.warning("web: no page was heard for %g s: hold", self._settings.deadman_s)
+                self._deadman_holds, held = self._deadman_holds + 1, True
+
+    def _may_move(self) -> bool:
+        """Whether the arm moves, or nobody knows."""
+        try:
+            return self._bridge.status()["mode"] in MOVING
+        except Exception:
+            LOG.exception("web: the bridge's status cannot be read")
+            return True
+
+
+class _CountedConnection(ServerConnection):
+    """Refuses more connections than the process can afford."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self.server.handler_tasks) > MAX_CONNECTIONS:
+            self.transport.abort()
+
+
+def _read_files() -> dict[str, tuple[bytes, str]]:
+    folder = resources.files("robot_bridge") / "web"
+    return {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
+
+
+def _response(
+    status: http.HTTPStatus, content: bytes | str, headers: Mapping[str, str] | None = None
+) -> Response:
+    body = content.encode() if isinstance(content, str) else content
+    fields = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Connection": "close",
+        "Content-Length": str(len(body)),
+        **(headers or {}),
+    }
+    return Response(status.value, status.phrase, Headers(fields), body)
