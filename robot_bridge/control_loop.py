@@ -35,7 +35,8 @@ EPISODE = frozenset({Mode.RUNNING, Mode.HOLD})  # modes in which an episode's lo
 # A standing arm that moves this far was not stopped: the hold was lost on its way.
 _STILL_RAD = 0.035
 _HOLD_AGAIN_NS = 200_000_000
-# An arm lags behind its last target by less.
+# A run ends when the arm is this close to its last target, or after this long.
+_FOLLOWED_RAD = 0.01
 _FOLLOW_NS = 1_000_000_000
 
 
@@ -322,7 +323,7 @@ class ControlLoop:
         there = reading is None or self.target is None
         if reading is not None and self.target is not None:
             away = np.abs(self.target[: len(reading.angles)] - reading.angles).max()
-            there = bool(away < self.parts.approach_limits.tolerance)
+            there = bool(away < _FOLLOWED_RAD)
         if there or now - self._finished_ns > _FOLLOW_NS:
             self.happen(Event.FINISH, f"{self.source.name} has finished")
 
