@@ -6,10 +6,11 @@ limits here are those of a person standing beside the arm, a little wider than t
 """
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from robot_bridge.emulator.journal import GRIPPER_MOTION, MOTION, Entry
-from robot_bridge.frames import Command, unpack_int16s
+from robot_bridge.frames import HEADER, Command, unpack_int16s
 
 # Events after which the first target must be near the arm, wherever the last one was.
 _BREAKS = frozenset({Command.STOP, Command.POWER_ON, Command.POWER_OFF, Command.FOCUS_SERVO})
@@ -21,9 +22,8 @@ class AuditLimits:
 
     Attributes:
         joint_limits: both ways, the smallest of the published tables less 2 degrees.
-        top_speed: of consecutive targets, degrees/s.
-        period_s: shortest time that the top speed is applied to: two targets may come together
-            after a delay.
+        top_speed: between any two targets, degrees/s.
+        period_s: added to the time between them: a delayed target is soon followed by the next.
         max_step: between two targets, however long the time between them.
         max_lead: of a target before the arm's true position (it lags).
         max_restart: of the first target after a stop, a power switch or a break of `break_s`.
@@ -35,7 +35,7 @@ class AuditLimits:
 
     joint_limits: tuple[float, ...] = (165.87, 132.64, 142.96, 143.0, 165.87, 177.9)
     top_speed: float = 75.0
-    period_s: float = 0.1
+    period_s: float = 0.15
     max_step: float = 30.0
     max_lead: float = 35.0
     max_restart: float = 10.0
@@ -92,14 +92,16 @@ class _Judge:
     def __init__(self, limits: AuditLimits, forbidden: Sequence[tuple[int, int]]) -> None:
         self.violations: list[Violation] = []
         self._limits, self._forbidden = limits, forbidden
-        self._last: Entry | None = None  # the last target, unless something broke the stream
+        # Targets of the last `break_s`, unless something broke the stream.
+        self._recent: deque[tuple[int, tuple[float, ...]]] = deque()
         self._arm_ns = self._gripper_ns = -(10**15)
 
     def see(self, entry: Entry) -> None:
-        if entry.junk:
+        # Bytes without a header's begin nothing, whatever follows them.
+        if entry.junk and HEADER[0] in entry.block:
             self._blame(entry, "form", f"{entry.junk} bytes that are no frame")
         if entry.event or entry.command in _BREAKS:
-            self._last = None
+            self._recent.clear()
         if entry.command in MOTION | GRIPPER_MOTION:
             self._judge_permission(entry)
         if entry.command in GRIPPER_MOTION:
@@ -150,24 +152,29 @@ class _Judge:
         if not entry.newest_only and entry.queued:
             self._blame(entry, "queue", f"{entry.queued} targets queue up in the arm")
         self._judge_way(entry, target)
-        self._last = entry
+        self._recent.append((entry.time_ns, target))
 
     def _judge_way(self, entry: Entry, target: tuple[float, ...]) -> None:
-        """From the last target and from where the arm is."""
-        limits, last = self._limits, self._last
+        """From the last targets and from where the arm is."""
+        limits, recent = self._limits, self._recent
         lead = _largest(target, entry.degrees)
         if lead > limits.max_lead:
             self._blame(entry, "lead", f"target {lead:.1f} degrees from the arm")
-        seconds = 0.0 if last is None else (entry.time_ns - last.time_ns) / 1e9
-        if last is None or last.target is None or seconds > limits.break_s:
+        while recent and entry.time_ns - recent[0][0] > 1e9 * limits.break_s:
+            recent.popleft()
+        if not recent:
             if lead > limits.max_restart:
                 self._blame(entry, "restart", f"first target {lead:.1f} degrees from the arm")
             return
-        step = _largest(target, last.target)
+        step = _largest(target, recent[-1][1])
         if step > limits.max_step:
             self._blame(entry, "step", f"{step:.1f} degrees from one target to the next")
-        elif step > (reach := limits.top_speed * max(seconds, limits.period_s)):
-            self._blame(entry, "speed", f"{step:.1f} of {reach:.1f} degrees in {seconds:.3f} s")
+            return
+        for time_ns, other in recent:
+            way, seconds = _largest(target, other), (entry.time_ns - time_ns) / 1e9
+            if way > limits.top_speed * (seconds + limits.period_s):
+                self._blame(entry, "speed", f"{way:.1f} degrees within {seconds:.3f} s")
+                return
 
 
 def _largest(a: Sequence[float], b: Sequence[float]) -> float:

@@ -117,7 +117,7 @@ class Emulator:
         self._work: list[tuple[int, int, Frame]] = []
         self._outgoing: list[tuple[int, int, Reply]] = []
         self._moved_ns = self._heard_ns = self._busy_ns = clock()
-        self._reboot_end_ns = 0
+        self._reboot_end_ns = self._last_reply_ns = 0
 
     @property
     def faults(self) -> Faults:
@@ -171,6 +171,7 @@ class Emulator:
             self._work.clear()
             self._outgoing.clear()
             self._reader.reset()
+            self._last_reply_ns = now
             self._busy_ns = self._reboot_end_ns = now + round(REBOOT_S * 1e9)
             self.note("reboot")
 
@@ -192,16 +193,16 @@ class Emulator:
         with self._lock:
             now = self.clock()
             self._advance(now)
-            if now - self._heard_ns > _TORSO_NS:
-                self._reader.reset()
+            if now - self._heard_ns > _TORSO_NS and (torso := self._reader.reset()):
+                self._record(now, None, torso, HEADER)
             self._heard_ns = now
             junk = self._reader.junk
             for frame in self._reader.feed(data):
-                self._record(now, frame, self._reader.junk - junk)
+                self._record(now, frame, self._reader.junk - junk, data)
                 junk = self._reader.junk
                 self._accept(frame, now)
             if self._reader.junk > junk:
-                self._record(now, None, self._reader.junk - junk)
+                self._record(now, None, self._reader.junk - junk, data)
 
     def take(self) -> list[Reply]:
         """What has left the arm by now and was not taken yet."""
@@ -271,7 +272,9 @@ class Emulator:
         due = now + round(self.config.byte_s * len(content) * 1e9)
         if self._dice.strikes(faults, "late", command):
             due += round(faults.late_s * 1e9)
-        self._push(self._outgoing, due, Reply(content, command))
+        # One UART: replies never overtake each other.
+        self._last_reply_ns = max(due, self._last_reply_ns)
+        self._push(self._outgoing, self._last_reply_ns, Reply(content, command))
 
     def _push(self, queue: list, due: int, item: Frame | Reply) -> None:
         self._order += 1
@@ -280,7 +283,9 @@ class Emulator:
     def _rebooting(self, now: int) -> bool:
         return now < self._reboot_end_ns
 
-    def _record(self, now: int, frame: Frame | None, junk: int = 0, event: str = "") -> None:
+    def _record(
+        self, now: int, frame: Frame | None, junk: int = 0, block: bytes = b"", event: str = ""
+    ) -> None:
         self.journal.append(
             Entry(
                 now,
@@ -290,6 +295,7 @@ class Emulator:
                 self._joints.newest_only,
                 self._joints.queued,
                 junk,
+                block if junk else b"",
                 event,
             )
         )

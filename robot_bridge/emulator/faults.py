@@ -41,7 +41,7 @@ class Faults:
         spike, spike_s: the controller does nothing for so long before it executes a frame.
         drop_reply: executed, but the reply is lost.
         no_ack: setters are executed and not acknowledged; questions are answered.
-        late, late_s: the reply comes so much later, while other frames are answered.
+        late, late_s: the reply comes so much later, and those behind it after it.
         fragment, fragment_s: the reply comes in two pieces with this pause between them.
         echo: the request comes back before the reply, as on a one-wire line.
         noise: a few random bytes before the reply.

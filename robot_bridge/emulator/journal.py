@@ -38,6 +38,7 @@ class Entry:
         time_ns: when its last byte arrived (the emulator's clock).
         frame: what came; None: no frame.
         junk: bytes before it that belonged to no frame.
+        block: what arrived with it, where there was junk.
         event: something that happened to the arm instead: "reboot", "power off", ...
         degrees: [6], where the joints truly were.
         powered: whether the servos were on.
@@ -52,6 +53,7 @@ class Entry:
     newest_only: bool
     queued: int = 0
     junk: int = 0
+    block: bytes = b""
     event: str = ""
 
     @property
@@ -69,7 +71,7 @@ class Entry:
     def __str__(self) -> str:
         seconds = f"{self.time_ns / 1e9:.4f}"
         if self.frame is None:
-            return f"{seconds} {self.event or f'{self.junk} bytes of noise'}"
+            return f"{seconds} {self.event or f'{self.junk} bytes that are no frame'}"
         known = self.command in set(Command)
         name = Command(self.command).name.lower() if known else f"0x{self.command:02X}"
         shown = encode(self.command, self.frame.data).hex(" ").upper()

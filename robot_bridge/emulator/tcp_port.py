@@ -3,7 +3,8 @@
 One client at a time; each received block goes raw to the arm's serial line, then the first frame
 that the line gives within .1 s, other than an echo of the request, goes back; later ones wait in
 the line and answer the next request. GPIO commands stay on the Pi. No framing on the way in, no
-authentication: as the real one.
+authentication: as the real one, which also takes an acknowledgement that equals its request (as
+that of set_fresh_mode(1) does) for an echo.
 """
 
 import contextlib
@@ -59,6 +60,8 @@ class TcpPort:
         with self._lock:
             self._reset_client()
             if self._listener is not None:
+                # Closing alone takes effect when the thread leaves its `select`.
+                self._listener.shutdown(socket.SHUT_RDWR)
                 self._listener.close()
             self._listener = None
         self._emulator.note("disconnected")
