@@ -12,7 +12,7 @@ import http
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol, Self
 
@@ -23,7 +23,7 @@ from websockets.http11 import Request, Response
 
 from robot_bridge import web_messages
 from robot_bridge.modes import MOVING
-from robot_bridge.observations import Camera, Frame
+from robot_bridge.observations import Frame
 from robot_bridge.web_guard import Guard, choose_token, page_headers
 
 LOG = logging.getLogger(__name__)
@@ -43,22 +43,8 @@ MESSAGES_PER_S = 40
 WRONG_TOKEN, WRONG_MESSAGE, TOO_MANY, TOO_FAST = 4401, 4400, 4429, 4430
 
 
-class HasCameras(Protocol):
-    """What the server needs of `parts.Parts`: the color order of each camera."""
-
-    @property
-    def cameras(self) -> Sequence[Camera]:
-        """The cameras that are shown."""
-        ...
-
-
 class Bridge(Protocol):
     """What the server needs of `daemon.Bridge`; all of it may be called from any thread."""
-
-    @property
-    def parts(self) -> HasCameras:
-        """What the bridge is made of."""
-        ...
 
     def status(self) -> dict[str, Any]:
         """Snapshot of the last tick as plain JSON values (`status.Status.to_json`)."""
@@ -85,6 +71,7 @@ class WebSettings:
         deadman_s: the arm moves only while a visible page was heard within this time; 0: never
             asked.
         state_hz, picture_hz: how often a page gets them, at most.
+        color_orders: camera -> "rgb" or "bgr"; "rgb" where absent.
     """
 
     host: str = "127.0.0.1"
@@ -94,6 +81,7 @@ class WebSettings:
     deadman_s: float = 0.0
     state_hz: float = 10.0
     picture_hz: float = 5.0
+    color_orders: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class WebServer:
@@ -122,7 +110,6 @@ class WebServer:
         self._files = _read_files()
         self._last_beat_ns: int | None = None
         self._pages: set[ServerConnection] = set()
-        self._color_orders = {c.name: c.spec.color_order for c in bridge.parts.cameras}
         self._pictures: dict[str, tuple[int, bytes]] = {}
         self._deadman_holds = 0
         self._closing = threading.Event()
@@ -334,8 +321,8 @@ class WebServer:
             return
         known = self._pictures.get(camera)
         if known is None or known[0] != frame.time_ns:
-            jpeg = web_messages.encode_picture(frame, self._color_orders[camera])
-            known = (frame.time_ns, jpeg)
+            order = self._settings.color_orders.get(camera, "rgb")
+            known = (frame.time_ns, web_messages.encode_picture(frame, order))
             self._pictures[camera] = known
         age_ms = (self._clock_ns() - frame.time_ns) / 1e6
         await socket.send(web_messages.picture_message(camera, age_ms, known[1]))

@@ -6,7 +6,6 @@ that stands still) are the real ones; only the loop between them is this file.
 
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class ShownBridge:
     """status, frame and command; `taken` is what was commanded."""
 
     def __init__(self, cameras=()):
-        self.parts = SimpleNamespace(cameras=tuple(cameras))
+        self.cameras = tuple(cameras)
         self.joints = action_spec(True).dims
         self.robot = TwinRobot(real_time=False, now_ns=lambda: 1)
         self.robot.connect()
@@ -70,7 +69,7 @@ class ShownBridge:
                 source_health=SourceHealth(ready=True, queries=3, chunks=3, latency_ms=21.0),
                 robot=self.robot.name, robot_identity={"firmware": "6.6"},
                 robot_health=RobotHealth(connected=True, reads=120, failed_reads=2),
-                cameras={c.name: CameraStatus(HEIGHT, WIDTH, now) for c in self.parts.cameras},
+                cameras={c.name: CameraStatus(HEIGHT, WIDTH, now) for c in self.cameras},
                 interventions=self.interventions,
                 timing={"ticks": 120, "overruns": 1, "skipped": 0, "late_p50_ms": 0.1,
                         "late_p99_ms": 0.4, "late_max_ms": 1.25, "busy_p50_ms": 2.0,
@@ -81,7 +80,7 @@ class ShownBridge:
             ).to_json()  # fmt: skip
 
     def frame(self, camera):
-        return {c.name: c for c in self.parts.cameras}[camera].latest()
+        return {c.name: c for c in self.cameras}[camera].latest()
 
     def command(self, name, **arguments):
         self._operator.command(name, **arguments)

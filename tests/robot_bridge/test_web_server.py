@@ -32,7 +32,8 @@ def bridge():
 
 @pytest.fixture
 def server(bridge):
-    with WebServer(bridge, WebSettings(port=0, token=TOKEN)) as running:
+    settings = WebSettings(port=0, token=TOKEN, color_orders={"wrist": "bgr"})
+    with WebServer(bridge, settings) as running:
         yield running
 
 
@@ -221,7 +222,7 @@ def test_the_newest_beat_comes_back(server):
 
 
 def test_pictures_have_the_right_colors_in_either_order(server, bridge):
-    bridge.parts.cameras[1].image[:] = (200, 30, 40)[::-1]
+    bridge.cameras[1].image[:] = (200, 30, 40)[::-1]
     seen = {}
     with open_socket(server) as page:
         hello(page)
@@ -342,7 +343,7 @@ def test_a_stuck_event_loop_ends_in_a_hold(bridge):
         page.send('{"type":"beat","sent":1}')
         while wait_message(page, "state")["beat"] is None:
             pass
-        bridge.parts.cameras[0].latest = lambda: stuck.wait(PATIENCE_S) and None
+        bridge.cameras[0].latest = lambda: stuck.wait(PATIENCE_S) and None
         bridge.set(mode=Mode.RUNNING)
         wait_until(lambda: bridge.mode is Mode.HOLD)
         stuck.set()
