@@ -5,7 +5,7 @@ not yet connected: nothing is opened and nothing moves here.
 """
 
 from robot_bridge.arm_driver import ArmDriver
-from robot_bridge.lines import SerialLine, TcpLine
+from robot_bridge.lines import Line, SerialLine, TcpLine
 from robot_bridge.mycobot import MyCobot
 from robot_bridge.mycobot_config import MyCobotConfig
 from robot_bridge.robots import Robot
@@ -38,22 +38,24 @@ def open_robot(url: str, driver: str = "wire", config: MyCobotConfig | None = No
 
 def arm_driver(url: str, driver: str = "wire") -> ArmDriver:
     """The driver for an address, not yet open; errors as `open_robot`."""
-    kind, _, address = url.partition(":")
     if driver not in DRIVERS:
         raise ValueError(f"driver {driver!r}: expected {' or '.join(DRIVERS)}")
+    line = arm_line(url)
+    if driver == "wire":
+        return WireDriver(line)
+    from robot_bridge.pymycobot_driver import serial_driver, tcp_driver
+
+    kind, _, address = url.partition(":")
+    return serial_driver(address) if kind == "serial" else tcp_driver(*_host_and_port(url, address))
+
+
+def arm_line(url: str) -> Line:
+    """The line to an address, not yet open; errors as `open_robot`."""
+    kind, _, address = url.partition(":")
     if kind == "serial" and address:
-        if driver == "pymycobot":
-            from robot_bridge.pymycobot_driver import serial_driver
-
-            return serial_driver(address)
-        return WireDriver(SerialLine(address))
+        return SerialLine(address)
     if kind == "tcp" and address:
-        host, port = _host_and_port(url, address)
-        if driver == "pymycobot":
-            from robot_bridge.pymycobot_driver import tcp_driver
-
-            return tcp_driver(host, port)
-        return WireDriver(TcpLine(host, port))
+        return TcpLine(*_host_and_port(url, address))
     raise ValueError(f"robot {url!r}: expected {FORMS}")
 
 
