@@ -15,7 +15,12 @@ from typing import Any, Literal
 from arp_jax.control.execution import Execution
 from arp_jax.specs import CameraSpec
 from robot_bridge.arm import HOME
-from robot_bridge.safety_section import SafetySection, ToolName
+from robot_bridge.limit_sections import (
+    ApproachSection,
+    SafetySection,
+    ToolName,
+    WatchdogSection,
+)
 from robot_bridge.toml_sections import read_section
 
 DEFAULT_FILE = "mycobot320.toml"
@@ -81,6 +86,8 @@ class CameraSection:
         keep: rectangles of the image outside of which it is black; empty: nothing is.
         capture_height, capture_width, fps, fourcc: asked from the device; 0 and "": its own.
         loop: a video file begins again at its end.
+        twin_view: the twin's camera that stands for this one in a dry run (top, front, wrist);
+            "": the one of this name.
     """
 
     name: str
@@ -95,6 +102,7 @@ class CameraSection:
     fps: float = 0.0
     fourcc: str = ""
     loop: bool = False
+    twin_view: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -191,6 +199,8 @@ class Config:
     robot: RobotSection = dataclasses.field(default_factory=RobotSection)
     loop: LoopSection = dataclasses.field(default_factory=LoopSection)
     safety: SafetySection = dataclasses.field(default_factory=SafetySection)
+    approach: ApproachSection = dataclasses.field(default_factory=ApproachSection)
+    watchdog: WatchdogSection = dataclasses.field(default_factory=WatchdogSection)
     policy: PolicySection = dataclasses.field(default_factory=PolicySection)
     log: LogSection = dataclasses.field(default_factory=LogSection)
     web: WebSection = dataclasses.field(default_factory=WebSection)

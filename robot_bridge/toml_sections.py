@@ -29,7 +29,7 @@ def read_section(kind: type[T], table: Any, where: str) -> T:
     """An instance of the dataclass `kind` from a table.
 
     Fields are bool, int, float, str, Path, tuples of those, dataclasses, tuples of dataclasses, or
-    one of those and None. Fields with a default may be absent.
+    one of those and None (an empty text). Fields with a default may be absent.
 
     Args:
         where: file and section, for messages.
@@ -63,6 +63,8 @@ def read_section(kind: type[T], table: Any, where: str) -> T:
 def _value(hint: Any, value: Any, where: str) -> Any:
     """The value as the annotation wants it."""
     if isinstance(hint, types.UnionType):
+        if value == "":
+            return None  # TOML has no null
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return read_section(hint, value, where)

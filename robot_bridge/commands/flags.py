@@ -52,6 +52,10 @@ def config_of(flags: argparse.Namespace) -> Config:
         changes.append(f"log.folder={_quoted(str(flags.out))}")
     if getattr(flags, "instruction", None) is not None:
         changes.append(f"policy.instruction={_quoted(flags.instruction)}")
+    if (policy := getattr(flags, "policy", None)) is not None:
+        remote = policy.startswith(("ws://", "wss://"))
+        changes.append(f"policy.server={_quoted(policy if remote else '')}")
+        changes.append(f"policy.artifact={_quoted('' if remote else policy)}")
     seconds = getattr(flags, "seconds", None)
     if seconds is not None and not seconds > 0:
         raise ValueError(f"--seconds={seconds}: must be above 0")

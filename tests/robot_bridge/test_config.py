@@ -6,10 +6,12 @@ import re
 
 import pytest
 
+from robot_bridge.approach import ApproachLimits
 from robot_bridge.arm import COMMAND_LIMITS, HOME
 from robot_bridge.config import CameraSection, Config, default_text, read_config
 from robot_bridge.safety import Limits
 from robot_bridge.toml_sections import key_of, read_section
+from robot_bridge.watchdog import WatchdogLimits
 
 
 def write(folder, text):
@@ -22,6 +24,8 @@ def test_the_default_file_is_the_default_and_so_is_an_empty_one(tmp_path):
     assert read_config(None) == Config()
     assert read_config(write(tmp_path, "")) == Config()
     assert Config().safety.limits("adaptive") == Limits()
+    assert Config().approach.limits() == ApproachLimits()
+    assert Config().watchdog.limits() == WatchdogLimits()
 
 
 def test_the_default_file_names_every_key():
@@ -93,6 +97,8 @@ def test_degrees_become_radians(tmp_path):
         ("[robot]\nspeed_percent = 40.0", "speed_percent must be a whole number"),
         ("[robot]\nstart_deg = [1]", "start_deg: 1 angles"),
         ("[loop]\nrate_hz = 1", "rate_hz must be 5 ... 100"),
+        ("[approach]\nspeed_deg_s = 0", "approach: approach speed=0.0: must be finite and above"),
+        ("[watchdog]\npolicy_s = [3, 2]", "watchdog: watchdog: need 0 < wait <= hold"),
         ("[web]\nport = 99999", "port must be 0"),
         ("[policy]\nserver = 'http://x'", "server must begin with ws://"),
         ("[policy]\nserver = 'ws://x'\nartifact = 'y'", "which one decides"),
@@ -148,6 +154,14 @@ def test_how_chunks_become_actions():
     assert read_config(None, ["policy.ensemble=0.01"]).policy.execution.ensemble == 0.01
     with pytest.raises(ValueError, match="execute and blend must be 0 or more: -1, 2"):
         read_config(None, ["policy.execute=-1"])
+
+
+def test_long_chunks_may_be_older_and_nothing_else():
+    ages = Config().watchdog.limits(chunk_s=5.0)
+    assert (ages.policy.wait_s, ages.policy.hold_s) == (7.0, 9.0)
+    assert ages.wire == WatchdogLimits().wire
+    assert ages.observation == WatchdogLimits().observation
+    assert Config().watchdog.limits(chunk_s=1e6).policy.hold_s == 60.0
 
 
 def test_sections_without_units_keep_their_names():

@@ -1,18 +1,22 @@
-"""The section [safety] of the configuration: `safety.Limits` as people write them.
+"""The configuration's sections about limits: [safety], [approach] and [watchdog], for people.
 
-In: degrees, meters and a tool's name. Out: `Limits`, whose own ranges refuse what would no longer
-limit anything. Nothing can be switched off here either: what is absent has the default.
+In: degrees, meters, seconds and a tool's name. Out: `safety.Limits`, `ApproachLimits` and
+`WatchdogLimits`, whose own ranges refuse what would no longer limit anything. Nothing can be
+switched off here either: what is absent has the default.
 """
 
 import dataclasses
 from typing import Literal
 
 from robot_bridge import clearance
+from robot_bridge.approach import ApproachLimits
 from robot_bridge.arm import COMMAND_LIMITS
 from robot_bridge.safety import Limits
+from robot_bridge.watchdog import AgeLimits, WatchdogLimits
 
 ToolName = Literal["adaptive", "force", "rod", "none"]
 _BOX = clearance.Box()
+_AGES = WatchdogLimits()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +78,43 @@ class SafetySection:
             return clearance.rod(self.tool_length_m, self.tool_radius_m)
         make = clearance.adaptive_gripper if name == "adaptive" else clearance.force_gripper
         return make(self.tool_length_m) if self.tool_length_m else make()
+
+
+@dataclasses.dataclass(frozen=True)
+class ApproachSection:
+    """See `approach.ApproachLimits`: how slowly to the start pose, and what counts as there."""
+
+    speed_rad_s: float = ApproachLimits.speed
+    tolerance_rad: float = ApproachLimits.tolerance
+    timeout_s: float = ApproachLimits.timeout_s
+
+    def __post_init__(self) -> None:
+        self.limits()
+
+    def limits(self) -> ApproachLimits:
+        """The limits that these settings mean."""
+        return ApproachLimits(
+            speed=self.speed_rad_s, tolerance=self.tolerance_rad, timeout_s=self.timeout_s
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchdogSection:
+    """See `watchdog.WatchdogLimits`: ages in s, above which the loop waits and holds."""
+
+    observation_s: tuple[float, float] = (_AGES.observation.wait_s, _AGES.observation.hold_s)
+    policy_s: tuple[float, float] = (_AGES.policy.wait_s, _AGES.policy.hold_s)
+    reading_s: tuple[float, float] = (_AGES.wire.wait_s, _AGES.wire.hold_s)
+    reading_fault_s: float = _AGES.wire.fault_s
+
+    def __post_init__(self) -> None:
+        self.limits()
+
+    def limits(self, chunk_s: float = 0.0) -> WatchdogLimits:
+        """The limits; a policy whose chunks are executed for `chunk_s` may be that much older."""
+        wait_s, hold_s = self.policy_s
+        return WatchdogLimits(
+            observation=AgeLimits(*self.observation_s),
+            policy=AgeLimits(min(wait_s + chunk_s, 60.0), min(hold_s + chunk_s, 60.0)),
+            wire=AgeLimits(*self.reading_s, self.reading_fault_s),
+        )
