@@ -1,8 +1,8 @@
 """A camera that does not exist: pictures of the digital twin, as the twin stands.
 
-In: a `TwinRobot` and a `CameraSpec` whose name is one of the twin's cameras (top, front, wrist).
-Out: a `Camera` whose thread draws at a steady rate; `latest` never blocks. Drawing that cannot
-begin (no OpenGL) is an error at once, not a camera without pictures.
+In: a `TwinRobot`, a `CameraSpec`, and which of the twin's views it gets (top, front, wrist). Out: a
+`Camera` whose thread draws at a steady rate; `latest` never blocks. Drawing that cannot begin (no
+OpenGL) is an error at once, not a camera without pictures.
 """
 
 import logging
@@ -30,6 +30,7 @@ class SyntheticCamera:
     Args:
         twin: whom it looks at.
         spec: name, size, color order, crop, mask.
+        view: the twin's camera; None: the one of the same name.
         rate_hz: at most so many pictures a second.
         now_ns: monotonic clock.
 
@@ -42,11 +43,13 @@ class SyntheticCamera:
         self,
         twin: TwinRobot,
         spec: CameraSpec,
+        view: str | None = None,
         rate_hz: float = 30.0,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.name, self.spec = spec.name, spec
         self._twin, self._period_s, self._now_ns = twin, 1.0 / rate_hz, now_ns
+        self._views = {} if view is None else {spec.name: view}
         self._frame: Frame | None = None
         self._trouble: Exception | None = None
         self._begun, self._ending = threading.Event(), threading.Event()
@@ -73,7 +76,7 @@ class SyntheticCamera:
             # Here and not in the constructor: OpenGL belongs to the thread that draws.
             from robot_bridge.twin_renderer import TwinRenderer
 
-            with TwinRenderer(self._twin.model, [self.spec]) as renderer:
+            with TwinRenderer(self._twin.model, [self.spec], self._views) as renderer:
                 self._take(renderer)
                 self._begun.set()
                 while not self._ending.wait(self._period_s):

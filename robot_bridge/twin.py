@@ -30,7 +30,7 @@ class TwinRobot:
     thread.
 
     Args:
-        tool: "adaptive", "force" (grippers) or None.
+        tool: "adaptive", "force" (grippers), "rod" or "none".
         start: where the arm stands at first [6], rad.
         opening: of the gripper at first, 0 ... 1.
         real_time: a thread keeps the arm in step with `now_ns` from `connect` to `close`; else
@@ -46,7 +46,7 @@ class TwinRobot:
 
     def __init__(
         self,
-        tool: str | None = "adaptive",
+        tool: str = "adaptive",
         start: Sequence[float] = HOME,
         opening: float = 1.0,
         real_time: bool = True,
@@ -81,7 +81,7 @@ class TwinRobot:
             "name": self.name,
             "port": "sim:",
             "firmware": f"MuJoCo {mujoco.__version__}",
-            "tool": self.tool or "none",
+            "tool": self.tool,
         }
 
     def read(self) -> Reading | None:
@@ -159,6 +159,11 @@ class TwinRobot:
         with self._lock:
             return self._physics.positions
 
+    def speeds(self) -> np.ndarray:
+        """float64 [6]: of the joints now, rad/s."""
+        with self._lock:
+            return self._physics.speeds
+
     def touching(self) -> tuple[str, ...]:
         """Names of the bodies that touch the table now."""
         with self._lock:
@@ -187,7 +192,7 @@ class TwinRobot:
             self.advance(self._now_ns())
 
 
-def _make_physics(tool: str | None, start: Sequence[float], opening: float) -> "TwinPhysics":
+def _make_physics(tool: str, start: Sequence[float], opening: float) -> "TwinPhysics":
     try:
         from robot_bridge.twin_physics import TwinPhysics
     except ImportError as error:

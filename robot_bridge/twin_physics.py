@@ -16,20 +16,27 @@ from arp_jax.sim.mycobot.tools import Gripper
 STEP_NS = round(bench_scene.TIMESTEP * 1e9)
 FLANGE = "link6"
 TABLE = "table"
+TOOLS = (*tools.GRIPPERS, "rod", "none")
+_ROD_RADIUS = 0.006  # m
 _ARM = slice(0, len(JOINTS))
 _FINGERS = slice(len(JOINTS), len(JOINTS) + len(tools.FINGERS))
 
 
-def build_model(tool: str | None) -> tuple[mujoco.MjModel, Gripper | None]:
-    """The bench with its cameras, the arm and a gripper ("adaptive", "force") or nothing (None).
+def build_model(tool: str) -> tuple[mujoco.MjModel, Gripper | None]:
+    """The bench with its cameras, the arm, and one of `TOOLS`.
 
     Raises:
         ValueError: for another tool.
     """
-    if tool is None:
-        spec, gripper = bench_scene.new_bench("peg")[0], None  # whose peg is not mounted
-    else:
+    if tool not in TOOLS:
+        raise ValueError(f"sim: tool {tool!r} is unknown; choose one of {TOOLS}")
+    gripper = None
+    if tool in tools.GRIPPERS:
         spec, gripper = bench_scene.new_gripper_bench(tool)
+    else:
+        spec, flange = bench_scene.new_bench("peg")
+        if tool == "rod":
+            tools.add_peg(flange, _ROD_RADIUS, 2 * _ROD_RADIUS)
     for geom in spec.geoms:
         if geom.name == TABLE:
             geom.conaffinity = 1
@@ -49,12 +56,12 @@ class TwinPhysics:
         powered, free: state of the servos.
 
     Args:
-        tool: "adaptive", "force" or None.
+        tool: of `TOOLS`.
         angles: where the arm stands [6], rad.
         opening: of the gripper, 0 ... 1.
     """
 
-    def __init__(self, tool: str | None, angles: np.ndarray, opening: float = 1.0) -> None:
+    def __init__(self, tool: str, angles: np.ndarray, opening: float = 1.0) -> None:
         self.model, self.gripper = build_model(tool)
         self.error, self.powered, self.free = 0, True, False
         self._carried = self.model.body_gravcomp.copy()

@@ -5,7 +5,7 @@ declared color order, cropped and masked. OpenGL is bound to a thread: make, use
 same one. No clock; `synthetic_camera.py` adds it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ class TwinRenderer:
 
     Args:
         model: MuJoCo's; copied.
-        cameras: to be drawn, named like the model's.
-        capture: height and width before the crop.
+        cameras: to be drawn.
+        views: camera -> the model's camera that is drawn for it, where the names differ.
+        capture: height and width before a crop.
 
     Raises:
         ValueError: the model has no such camera; names those it has.
@@ -31,12 +32,19 @@ class TwinRenderer:
     """
 
     def __init__(
-        self, model: Any, cameras: Sequence[CameraSpec], capture: tuple[int, int] = CAPTURE
+        self,
+        model: Any,
+        cameras: Sequence[CameraSpec],
+        views: Mapping[str, str] | None = None,
+        capture: tuple[int, int] = CAPTURE,
     ) -> None:
         known = [model.camera(i).name for i in range(model.ncam)]
-        for camera in cameras:
-            if camera.name not in known:
-                raise ValueError(f"camera {camera.name!r}: the twin has {known} only")
+        self._views = {
+            camera.name: (views or {}).get(camera.name, camera.name) for camera in cameras
+        }
+        for name, view in self._views.items():
+            if view not in known:
+                raise ValueError(f"camera {name!r}: the twin has no view {view!r}, only {known}")
         self._capture = capture
         self._renderers: dict[tuple[int, int], OffscreenRenderer] = {}
         try:
@@ -50,7 +58,7 @@ class TwinRenderer:
 
     def render(self, positions: np.ndarray, camera: CameraSpec) -> np.ndarray:
         """The picture of one camera, a new array."""
-        picture = self._renderers[self._size(camera)].render(positions, camera.name)
+        picture = self._renderers[self._size(camera)].render(positions, self._views[camera.name])
         assert isinstance(picture, np.ndarray)  # no depth was asked for
         image = apply_view(picture, camera)
         return np.array(image[..., ::-1] if camera.color_order == "bgr" else image, order="C")

@@ -93,7 +93,9 @@ def test_times_rise_and_are_of_the_given_clock(tmp_path):
     capture = Capture(source, fps=200)
     with closing(OpenCvCamera(SPEC, capture, now_ns=lambda: next(clock))) as camera:
         wait_for(lambda: camera.health().frames == 4, "all four pictures")
-        assert camera.latest().time_ns == 4000
+        frame = camera.latest()
+        assert frame is not None
+        assert frame.time_ns == 4000
 
 
 def test_a_source_that_appears_later_is_found(tmp_path):
@@ -117,10 +119,12 @@ def test_a_lost_source_is_opened_again(tmp_path):
         folder.rename(tmp_path / "gone")
         wait_for(lambda: not camera.health().connected, "the loss")
         last = camera.latest()
-        assert last is not None
         (tmp_path / "gone").rename(folder)
         wait_for(lambda: camera.latest() is not last, "a new picture")
-        assert camera.latest().time_ns > last.time_ns
+        newest = camera.latest()
+        assert newest is not None
+        assert last is not None
+        assert newest.time_ns > last.time_ns
         assert camera.health().connected
 
 
