@@ -23,8 +23,8 @@ SHARED = {
     "arp_jax": ["__init__", "compile_cache", "serve", "specs"],
     "arp_jax.control": ["*"],
     "arp_jax.export": ["__init__", "protocol", "runtime", "server"],
-    "arp_jax.sim": ["__init__"],
-    "arp_jax.sim.mycobot": ["__init__", "arm", "tools"],
+    "arp_jax.sim": ["__init__", "render", "scene"],
+    "arp_jax.sim.mycobot": ["__init__", "arm", "bench_scene", "tools"],
 }
 REQUIRES = ["msgpack", "numpy", "prometheus-client", "pyserial", "simplejpeg", "websockets>=13"]
 EXTRAS = {
