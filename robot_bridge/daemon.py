@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-from robot_bridge.clock import Clock
+from robot_bridge.clock import Clock, Timing
 from robot_bridge.control_loop import ControlLoop
 from robot_bridge.joint_release import JointRelease
 from robot_bridge.obey import refused
@@ -47,6 +47,10 @@ class Bridge:
         parts: what it is made of; the bridge owns and closes them.
         real_time: ask for scheduling priority and collect garbage between ticks only; both are the
             whole process's, so not where something else than a bridge runs in it.
+
+    Attributes:
+        scheduling: what of the priorities was permitted, in words.
+        lost_steps: that could not be written before `close` gave up; 0 in a healthy life.
     """
 
     def __init__(self, parts: Parts, real_time: bool = True) -> None:
@@ -66,6 +70,7 @@ class Bridge:
         self._thread = threading.Thread(target=self._run_loop, name="bridge-loop", daemon=True)
         self._opened = self._closed = False
         self.scheduling: Sequence[str] = ()
+        self.lost_steps = 0
 
     def open(self) -> None:
         """Connects the arm and starts the loop, in mode idle.
@@ -134,6 +139,15 @@ class Bridge:
             raise ValueError("the bridge has not ticked yet; open it first")
         return self._status.to_json()
 
+    @property
+    def timing(self) -> Timing:
+        """How well the clock was kept, since the start or `restart_timing`."""
+        return self._clock.timing
+
+    def restart_timing(self) -> None:
+        """Forgets the timing so far."""
+        self._clock.timing = Timing()
+
     def frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera; None before the first; ValueError for an unknown name."""
         if camera not in self._cameras:
@@ -175,9 +189,10 @@ class Bridge:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        for part in (self._release, self._recorder, self.parts.source, *self.parts.cameras):
+        _close_quietly(self._release)
+        self.lost_steps = self._recorder.close()
+        for part in (self.parts.source, *self.parts.cameras, self.parts.robot):
             _close_quietly(part)
-        _close_quietly(self.parts.robot)
 
     def __enter__(self) -> Self:
         self.open()

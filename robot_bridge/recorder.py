@@ -184,10 +184,9 @@ class Recorder:
 
     def _new_path(self) -> Path:
         stem = time.strftime("%Y%m%d-%H%M%S")
-        names = [stem, *(f"{stem}-{number}" for number in range(2, 1000))]
         taken = {item.path for item in list(self._queue)}
-        for name in names:
-            path = self._folder / f"{name}{SUFFIX}"
+        for number in range(1, 1000):
+            path = self._folder / f"{stem}-{number:03d}{SUFFIX}"
             if path not in taken and not path.exists():
                 return path
         raise ValueError(f"{self._folder}: a thousand logs of this second exist")
