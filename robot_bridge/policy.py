@@ -338,6 +338,11 @@ class LocalPolicy(RemotePolicy):
             clock=clock,
         )
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
     def _lost(self, error: PolicyError) -> None:
         """A child that has ended says more about the reason than its silent socket."""
         ended = self._process.ended()
