@@ -8,6 +8,7 @@ grows old, which is the watchdog's business. Video files play at their own rate.
 
 import dataclasses
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from robot_bridge.camera_view import apply_view
 from robot_bridge.observations import Frame
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+LINUX = sys.platform == "linux"
 FILE_FPS = 30.0  # of pictures in files that do not say
 _JOIN_S = 5.0
 _log = logging.getLogger(__name__)
@@ -165,6 +167,9 @@ class OpenCvCamera:
         import cv2
 
         wanted = self.capture
+        # OpenCV would say so on the terminal, at every attempt.
+        if isinstance(found, int) and LINUX and not Path(f"/dev/video{found}").exists():
+            raise ValueError(f"{wanted.source}: there is no /dev/video{found}; is it plugged in?")
         device = cv2.VideoCapture(found)
         if not device.isOpened():
             raise ValueError(f"{wanted.source}: cannot be opened; is it plugged in, or in use?")

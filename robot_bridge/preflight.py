@@ -62,6 +62,8 @@ class Rehearsal:
         start: [6] rad, where the arm stands now.
         opening: of its gripper.
         goal: [6] rad, where it is driven before the source decides; None: it stays.
+        goal_opening: of the gripper there; None: as it is.
+        approach: how it is driven there.
         tool: of the twin: "adaptive", "force", "rod", "none".
         seconds: that the source gets, unless it finishes sooner.
         views: camera -> the twin's camera (top, front, wrist), where the names differ.
@@ -77,6 +79,8 @@ class Rehearsal:
     start: tuple[float, ...] = HOME
     opening: float = 1.0
     goal: tuple[float, ...] | None = None
+    goal_opening: float | None = None
+    approach: ApproachLimits = dataclasses.field(default_factory=ApproachLimits)
     tool: str = "adaptive"
     seconds: float = 30.0
     views: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -161,8 +165,9 @@ class _Stage:
 
     def approach(self, goal: np.ndarray) -> None:
         """Drives to where the source begins, as slowly as the real arm is driven."""
-        gripper = self._plan.opening if self._with_gripper else None
-        way = Approach(self._reading(), goal, gripper, 1 / self._plan.rate_hz, ApproachLimits())
+        plan, opening = self._plan, self._plan.goal_opening
+        gripper = (plan.opening if opening is None else opening) if self._with_gripper else None
+        way = Approach(self._reading(), goal, gripper, 1 / plan.rate_hz, plan.approach)
         arrived = False
         while not arrived:
             step = way.step(self._reading())

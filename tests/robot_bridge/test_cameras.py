@@ -1,5 +1,6 @@
 """Cameras through OpenCV: declared picture, age, and the way back after the source was lost."""
 
+import sys
 import time
 from contextlib import closing
 
@@ -146,6 +147,13 @@ def test_closing_twice_and_while_the_source_is_missing(tmp_path):
     with open_camera(tmp_path / "none.avi") as camera:
         camera.close()
     assert not camera._thread.is_alive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of devices are Linux'")
+def test_a_device_that_is_not_there_is_named():
+    with open_camera("77") as camera:
+        wait_for(lambda: camera.health().last_error, "the failure")
+        assert camera.health().last_error == "77: there is no /dev/video77; is it plugged in?"
 
 
 def test_pauses_grow_to_a_limit():

@@ -75,11 +75,12 @@ def stay(tick, observation):
 
 
 def test_a_harmless_script_passes_faster_than_real_time(tmp_path):
+    began = time.process_time()
     report = rehearse(poses(STAY, THERE, STAY))
+    assert time.process_time() - began < 2.0  # of 4.1 s simulated; measured 0.1 s
     assert report.verdict == "ok", report.reasons
     assert report.finished
     assert len(report.run) == 41
-    assert report.wall_s < 4.0  # quiet machine: 0.1 s
     assert report.interventions == {}
     for speeds in report.speeds().values():
         np.testing.assert_allclose(np.degrees(speeds), np.abs(THERE) / 2, rtol=0.1)
@@ -95,11 +96,13 @@ def test_a_harmless_script_passes_faster_than_real_time(tmp_path):
 
 def test_the_way_to_the_start_pose_is_rehearsed_too():
     start = tuple(np.array(HOME) - np.radians(THERE))
-    report = rehearse(poses(STAY, THERE), start=start, goal=HOME)
+    report = rehearse(poses(STAY, THERE), start=start, goal=HOME, opening=0.2, goal_opening=1.0)
     assert report.verdict == "ok", report.reasons
     assert report.to_json()["ticks"]["approach"] > 20
     np.testing.assert_allclose(report.rows[0].achieved[:6], start, atol=1e-6)
     np.testing.assert_allclose(report.run[0].achieved[:6], HOME, atol=np.radians(2.0))
+    assert report.rows[0].achieved[6] == pytest.approx(0.2, abs=1e-3)
+    assert report.run[0].achieved[6] == pytest.approx(1.0, abs=0.02)
 
 
 def test_a_jump_is_a_fault():
