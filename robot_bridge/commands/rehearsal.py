@@ -63,6 +63,8 @@ def rehearse(
         start=tuple(float(angle) for angle in reading.angles),
         opening=min(max(reading.gripper, 0.0), 1.0),
         goal=None if goal is None else tuple(float(angle) for angle in goal[:6]),
+        goal_opening=float(goal[6]) if goal is not None and len(goal) > 6 else None,
+        approach=config.approach.limits(),
         tool=config.robot.tool,
         seconds=seconds,
         views={c.name: c.twin_view for c in config.camera if c.twin_view},
