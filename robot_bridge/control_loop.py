@@ -303,7 +303,7 @@ class ControlLoop:
         planned = self.source.action(now)
         if planned is not None:
             self._policy_ns = planned.observed_ns
-        if not self._fresh(age_s(self._policy_ns, scene.time_ns, self._waiting_ns)):
+        if not self._fresh(age_s(self._policy_ns, now, self._waiting_ns)):
             return
         if planned is None:
             self.counts["waited"] += 1
