@@ -204,7 +204,7 @@ class SafetyFilter:
         if self._fault is not None:
             return self._verdict((), self._fault)
         if not self._may_step(now_ns):
-            return self._hold(wish, "held:early")
+            return self._hold(wish, "held:early", keep_moving=True)
         if reading is None:
             return self._hold(wish, "held:no_reading")
         return self._move(wish, np.asarray(reading.angles, np.float64))
@@ -240,9 +240,10 @@ class SafetyFilter:
         # Float32 openings and sums of steps differ in the seventh digit.
         return names + (["speed:gripper"] if abs(way) > self._gripper_step + 1e-6 else [])
 
-    def _hold(self, wish: np.ndarray, reason: str) -> Verdict:
-        """The target stays; too long of it is a fault."""
-        self._step = np.zeros(len(JOINTS))
+    def _hold(self, wish: np.ndarray, reason: str, keep_moving: bool = False) -> Verdict:
+        """The target stays; too long of it is a fault. Motion goes on after it, or from rest."""
+        if not keep_moving:
+            self._step = np.zeros(len(JOINTS))
         self._wish = wish[: len(JOINTS)]
         self._held += 1
         if self._held >= self._most_held:
