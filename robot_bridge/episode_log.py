@@ -54,7 +54,8 @@ class Step:
     """One tick of the control loop.
 
     Attributes:
-        time_ns: monotonic time of the observation, ns; the other times are of the same clock.
+        time_ns: monotonic time at which the newest observation was taken up, ns; rises from step
+            to step, even if nothing newer had come. The other times are of the same clock.
         vectors: vector features of the spec, name -> float32 [D].
         frames: camera -> PNG or JPEG bytes, which any viewer shows in the right colors. In the
             file a picture that equals the camera's last one is left out; a read step always has

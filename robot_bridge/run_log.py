@@ -77,7 +77,8 @@ class RunLog:
         measured = scene.reading is None or scene.reading.gripper_measured
         unmeasured = self._parts.with_gripper and not measured
         step = Step(
-            time_ns=observation.time_ns,
+            # Of the look, not of the reading: an arm that missed a reply is seen twice the same.
+            time_ns=scene.time_ns,
             vectors=dict(observation.vectors),
             frames={},
             command=command,
