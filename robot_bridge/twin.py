@@ -126,6 +126,13 @@ class TwinRobot:
             self.advance(self._now_ns())
             self._physics.push(angles)
 
+    def place(self, angles: np.ndarray, opening: float) -> None:
+        """Puts the arm at `angles` [6] (rad), at rest: where another arm, whose twin it is, is."""
+        with self._lock:
+            self.advance(self._now_ns())
+            self._physics.place(angles, opening)
+            self._observe()
+
     def advance(self, until_ns: int) -> None:
         """Simulates up to this monotonic time (in whole physics steps); never back."""
         from robot_bridge.twin_physics import STEP_NS

@@ -66,12 +66,7 @@ class TwinPhysics:
         self.error, self.powered, self.free = 0, True, False
         self._carried = self.model.body_gravcomp.copy()
         self._data = mujoco.MjData(self.model)
-        self._data.qpos[_ARM] = angles
-        if self.gripper is not None:
-            self._data.qpos[_FINGERS] = opening * self.gripper.stroke
-        mujoco.mj_forward(self.model, self._data)
-        self._opening = opening
-        self.grip()
+        self.place(angles, opening)
 
     @property
     def angles(self) -> np.ndarray:
@@ -95,6 +90,15 @@ class TwinPhysics:
     def positions(self) -> np.ndarray:
         """float64 [nq], what a renderer needs."""
         return self._data.qpos.copy()
+
+    def place(self, angles: np.ndarray, opening: float) -> None:
+        """Puts the arm there, at rest and gripped, without moving it there."""
+        self._data.qpos[_ARM], self._data.qvel[:] = angles, 0.0
+        if self.gripper is not None:
+            self._data.qpos[_FINGERS] = opening * self.gripper.stroke
+        mujoco.mj_forward(self.model, self._data)
+        self._opening = opening
+        self.grip()
 
     def flange(self) -> tuple[np.ndarray, np.ndarray]:
         """Position [3] (m) and rotation [3, 3] of the flange in the controller's base frame."""
