@@ -10,6 +10,7 @@ import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from robot_bridge.arm import COMMAND_LIMITS, JOINTS
 from robot_bridge.robots import Reading
@@ -38,10 +39,22 @@ class ApproachLimits:
     timeout_s: float = 8.0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"approach {field.name}={value}: must be finite and above 0")
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if not 0 < value <= most:  # NaN fails too
+                raise ValueError(f"approach {name}={value}: must be above 0, at most {most:.4g}")
+
+
+# Beyond this an approach is not slow, or not verified.
+_MOST = {
+    "speed": math.radians(60.0),
+    "acceleration": math.radians(300.0),
+    "gripper_speed": 1.0,
+    "lag": math.radians(25.0),
+    "tolerance": math.radians(10.0),
+    "settle_s": 10.0,
+    "timeout_s": 120.0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +91,7 @@ class Approach:
     def __init__(
         self,
         start: Reading,
-        goal: np.ndarray,
+        goal: ArrayLike,
         gripper: float | None,
         period_s: float,
         limits: ApproachLimits,
@@ -141,7 +154,7 @@ class Approach:
         return np.where(np.isfinite(error), error, np.inf)
 
 
-def _checked_goal(goal: np.ndarray) -> np.ndarray:
+def _checked_goal(goal: ArrayLike) -> np.ndarray:
     angles = np.array(goal, np.float64)
     if angles.shape != (len(JOINTS),) or not np.isfinite(angles).all():
         raise ValueError(f"start pose: need {len(JOINTS)} finite angles, found {goal}")
