@@ -157,7 +157,7 @@ class Approach:
 def _checked_goal(goal: ArrayLike) -> np.ndarray:
     angles = np.array(goal, np.float64)
     if angles.shape != (len(JOINTS),) or not np.isfinite(angles).all():
-        raise ValueError(f"start pose: need {len(JOINTS)} finite angles, found {goal}")
+        raise ValueError(f"start pose: need {len(JOINTS)} finite angles, found {angles.tolist()}")
     for name, angle, limit in zip(JOINTS, angles, COMMAND_LIMITS, strict=True):
         if abs(angle) > limit:
             raise ValueError(
