@@ -30,6 +30,7 @@ class AuditLimits:
         break_s: silence after which the arm must be read again.
         gap_s: between arm and gripper commands; `tolerance_s` for what the machine adds.
         speeds: range of the speed argument.
+        queued: so many targets may wait in an arm that is in queue mode.
         allowed: motion commands that a streaming bridge may use.
     """
 
@@ -43,6 +44,7 @@ class AuditLimits:
     gap_s: float = 0.05
     tolerance_s: float = 0.005
     speeds: tuple[int, int] = (1, 100)
+    queued: int = 0
     allowed: frozenset[int] = frozenset(
         {Command.SEND_ANGLES, Command.SET_GRIPPER, Command.SET_GRIPPER_STATE}
     )
@@ -149,7 +151,7 @@ class _Judge:
         for joint, (angle, limit) in enumerate(zip(target, self._limits.joint_limits, strict=True)):
             if abs(angle) > limit:
                 self._blame(entry, "limit", f"joint{joint + 1} to {angle}, limit {limit}")
-        if not entry.newest_only and entry.queued:
+        if entry.queued > self._limits.queued:
             self._blame(entry, "queue", f"{entry.queued} targets queue up in the arm")
         self._judge_way(entry, target)
         self._recent.append((entry.time_ns, target))

@@ -175,6 +175,13 @@ class Emulator:
             self._busy_ns = self._reboot_end_ns = now + round(REBOOT_S * 1e9)
             self.note("reboot")
 
+    def forget_mode(self) -> None:
+        """The controller falls back to queue mode by itself."""
+        with self._lock:
+            self._advance(self.clock())
+            self._joints.newest_only = False
+            self.note("queue mode")
+
     def push(self, degrees: Sequence[float]) -> None:
         """Somebody moves the arm by hand: joints whose servos are released go there [6]."""
         with self._lock:
@@ -256,7 +263,8 @@ class Emulator:
     def _move(self, until: int) -> None:
         seconds = (until - self._moved_ns) / 1e9
         if seconds > 0:
-            self._joints.advance(seconds, self._faults.lag_s)
+            stuck = {i for i, bits in enumerate(self._faults.servo_status) if bits}
+            self._joints.advance(seconds, self._faults.lag_s, stuck)
             self._gripper.advance(seconds)
             self._moved_ns = until
 

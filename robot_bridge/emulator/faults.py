@@ -55,7 +55,7 @@ class Faults:
         fresh_mode_stuck: the mode cannot be changed (acknowledged all the same).
         power_stuck: power_on does nothing (released e-stop is missing).
         error: what the error register shows whatever happens, 0 for the true value.
-        servo_status: bit mask per joint.
+        servo_status: bit mask per joint; a servo with a bit set does not move.
     """
 
     latency_s: float = 0.0

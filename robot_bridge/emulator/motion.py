@@ -7,6 +7,7 @@ behind a target that moves at 20 % speed); no masses, no gravity: that is the tw
 
 import math
 from collections import deque
+from collections.abc import Collection
 
 import numpy as np
 
@@ -89,20 +90,22 @@ class Joints:
         self.degrees = np.where(self.gripped, self.degrees, degrees)
         self._target = np.where(self.gripped, self._target, self.degrees)
 
-    def advance(self, seconds: float, lag_s: float = 0.0) -> None:
-        """Time passes; `lag_s` is added to the time constant."""
+    def advance(
+        self, seconds: float, lag_s: float = 0.0, stuck: Collection[int] = frozenset()
+    ) -> None:
+        """Time passes; `lag_s` is added to the time constant, joints in `stuck` do not move."""
         left = seconds
         while left > 0 and not self.paused:
             # Queued targets begin within the interval, so it is cut into short ones then.
             step = min(left, 0.01) if self._queue else left
-            self._follow(step, self._tau + lag_s)
+            self._follow(step, self._tau + lag_s, stuck)
             left -= step
             if self._queue and self._arrived():
                 self._target, self._speed = self._queue.popleft()
 
-    def _follow(self, seconds: float, tau: float) -> None:
+    def _follow(self, seconds: float, tau: float, stuck: Collection[int]) -> None:
         top = MAX_SPEED * self._speed / 100
-        for joint in np.flatnonzero(self.gripped):
+        for joint in set(np.flatnonzero(self.gripped).tolist()) - set(stuck):
             self.degrees[joint] = approach(
                 self.degrees[joint], self._target[joint], tau, top, seconds
             )

@@ -337,6 +337,10 @@ def test_stuck_fresh_mode_and_servo_status():
     assert bench.ask(Command.SET_FRESH_MODE, b"\x00") == b"\x01"
     assert bench.ask(Command.GET_FRESH_MODE) == b"\x01"
     assert bench.ask(Command.GET_SERVO_STATUS) == bytes((0, 0, 4, 0, 0, 0))
+    bench.go(POSE, seconds=3)
+    assert bench.angles() == pytest.approx([10, 20, 0, 40, -50, 60], abs=0.01)
+    bench.arm.forget_mode()
+    assert bench.ask(Command.GET_FRESH_MODE) == b"\x00"
 
 
 def test_shares_are_reproducible():

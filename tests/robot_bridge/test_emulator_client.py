@@ -143,7 +143,8 @@ def test_three_threads_do_not_mix_replies(setup):
     assert wrong == []
 
 
-# The table of b.3 (slow: where the client waits for seconds); upper bounds of durations are left out, the machine may be busy.
+# The table of b.3 (slow: where the client waits for seconds). No upper bounds of durations: the
+# machine may be busy.
 
 
 @pytest.mark.slow
