@@ -6,6 +6,7 @@ absent in a file is as there. Nothing is opened or connected here: `commands/ass
 """
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -38,6 +39,8 @@ class RobotSection:
             number), "rod" or "none".
         speed_percent, gripper_speed_percent: speed argument of each command on the wire.
         start_rad: pose driven to before an episode; empty: it begins where the arm stands.
+        shadow_rad: the twin runs beside a real arm, and motion ends when a joint is this far from
+            where the twin says it can be (needs MuJoCo); 0: no twin.
     """
 
     url: str = "sim:"
@@ -46,10 +49,15 @@ class RobotSection:
     speed_percent: int = 40
     gripper_speed_percent: int = 50
     start_rad: tuple[float, ...] = HOME
+    shadow_rad: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.start_rad) not in (0, len(HOME)):
             raise ValueError(f"start_deg: {len(self.start_rad)} angles; {len(HOME)} or none []")
+        if self.shadow_rad != 0 and not math.radians(3.0) <= self.shadow_rad <= math.radians(45.0):
+            raise ValueError(
+                f"shadow_deg must be 0 or 3 ... 45, is {math.degrees(self.shadow_rad)}"
+            )
         for name in ("speed_percent", "gripper_speed_percent"):
             if not 1 <= getattr(self, name) <= 100:
                 raise ValueError(f"{name} must be 1 ... 100, found {getattr(self, name)}")

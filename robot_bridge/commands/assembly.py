@@ -60,12 +60,19 @@ def make_robot(config: Config) -> Robot:
         from robot_bridge.twin import TwinRobot
 
         return TwinRobot(settings.tool, start=settings.start_rad or HOME)
-    arm = MyCobotConfig(
+    usage = MyCobotConfig(
         with_gripper=settings.gripper,
         speed=settings.speed_percent,
         gripper_speed=settings.gripper_speed_percent,
     )
-    return open_robot(settings.url, settings.driver, arm)
+    arm = open_robot(settings.url, settings.driver, usage)
+    if settings.shadow_rad == 0:
+        return arm
+    from robot_bridge.twin import TwinRobot
+    from robot_bridge.twin_shadow import ShadowedRobot, ShadowLimits
+
+    twin = TwinRobot(settings.tool, real_time=False)
+    return ShadowedRobot(arm, twin, ShadowLimits(settings.shadow_rad))
 
 
 def specs_of(config: Config) -> tuple[ObservationSpec, ActionSpec]:
