@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+import time
 from contextlib import closing
 
 import numpy as np
 import pytest
 
-from robot_bridge.arm import HOME
+from robot_bridge.arm import HOME, HOME_DEGREES
+from robot_bridge.commands.assembly import make_robot
+from robot_bridge.config import Config, RobotSection
+from robot_bridge.emulator import Emulator, EmulatorConfig, PtyPort
 from robot_bridge.robots import RobotError
 from robot_bridge.twin import TwinRobot
 from robot_bridge.twin_shadow import ShadowedRobot, ShadowLimits
@@ -142,3 +146,33 @@ def test_it_is_the_arm_to_the_bridge(stage):
     assert not shadowed.read().powered
     with pytest.raises(ValueError, match="tolerance must be above 0"):
         ShadowLimits(tolerance=0.0)
+
+
+@pytest.mark.slow
+def test_an_emulated_arm_and_its_shadow_part_when_it_is_stopped():
+    """In real time over the wire, as configured; the emulator's arm has a lag of its own."""
+    emulator = Emulator(EmulatorConfig(degrees=HOME_DEGREES))
+    with PtyPort(emulator) as port:
+        settings = RobotSection(url=f"serial:{port.path}", shadow_rad=math.radians(12.0))
+        with closing(make_robot(Config(robot=settings))) as shadowed:
+            assert isinstance(shadowed, ShadowedRobot)
+            shadowed.connect()
+            deadline = time.monotonic() + 30
+            while shadowed.read() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            drive_live(shadowed, 40)
+            assert shadowed.health().last_error == ""
+            assert shadowed.health().writes > 0
+            print(f"largest deviation {math.degrees(shadowed.largest):.2f} degrees")
+            emulator.set_power(False)
+            with pytest.raises(RobotError, match="from where its twin"):
+                drive_live(shadowed, 60)
+
+
+def drive_live(shadowed, ticks):
+    for tick in range(ticks):
+        shadowed.read()
+        wave = math.radians(25.0) * (1 - math.cos(0.2 * tick))
+        shadowed.write(np.array(HOME) + wave, 1.0)
+        time.sleep(0.1)
