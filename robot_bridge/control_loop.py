@@ -28,13 +28,15 @@ from robot_bridge.run_log import RunLog
 from robot_bridge.safety import SafetyError, SafetyFilter, reading_problem
 from robot_bridge.scene import Scene, look
 from robot_bridge.sources import ActionSource
-from robot_bridge.watchdog import Ages, Judgement, Level, age_s, judge
+from robot_bridge.watchdog import Ages, Level, age_s, judge
 
 _LOG = logging.getLogger(__name__)
 EPISODE = frozenset({Mode.RUNNING, Mode.HOLD})  # modes in which an episode's log is open
 # A standing arm that moves this far was not stopped: the hold was lost on its way.
 _STILL_RAD = 0.035
 _HOLD_AGAIN_NS = 200_000_000
+# Single late ticks only cost their steps.
+_GAP_NS = 600_000_000
 # A run ends when the arm is this close to its last target, or after this long.
 _FOLLOWED_RAD = 0.01
 _FOLLOW_NS = 1_000_000_000
@@ -82,6 +84,7 @@ class ControlLoop:
         self._approach: Approach | None = None
         self._seen_shuttings = gate.shuttings
         self._opening = False  # the gate is to be opened as soon as the joints are gripped
+        self._acted_ns = self.scene.time_ns
         self._waiting_ns = 0  # since when the source is expected to answer
         self._policy_ns: int | None = None  # observation of its last answer
         self._finished_ns: int | None = None  # since when the source has no further action
@@ -150,7 +153,7 @@ class ControlLoop:
         return (
             scene.missing
             or reading_problem(scene.reading)
-            or ", ".join(self._judge(scene, None).reasons)
+            or ", ".join(judge(_ages(scene, None), self.parts.watchdog).reasons)
             or self.log.trouble
             or self._release.failure
             or _not_ready(self.source)
@@ -198,8 +201,8 @@ class ControlLoop:
 
     def _shut(self) -> None:
         """Holds the arm; the gate stays shut until it is opened for the next motion."""
-        self._opening = False
-        self._still = None
+        reading = self.scene.reading
+        self._opening, self._still = False, None if reading is None else reading.angles
         self._gate.shut()
         # Ours is not one that came in between.
         self._seen_shuttings += 1
@@ -211,6 +214,10 @@ class ControlLoop:
         self.scene = look(self.parts, now)
 
     def _act(self) -> None:
+        gap, self._acted_ns = self.scene.time_ns - self._acted_ns, self.scene.time_ns
+        if gap > _GAP_NS and self.mode in MOVING and not self._opening:
+            # The machine slept, or gave the loop no time: what was planned is not meant any more.
+            self.happen(Event.HOLD, f"the control loop did not run for {gap / 1e9:.1f} s")
         # Approaching, there is no source yet; how old its answers are is known once it was asked.
         if self.mode in MOVING and self._fresh(None):
             if not self._settled():
@@ -225,7 +232,13 @@ class ControlLoop:
     def _fresh(self, policy_s: float | None) -> bool:
         """Whether this tick may move the arm; holds when something is missing or too old."""
         scene = self.scene
-        judgement = self._judge(scene, policy_s)
+        ages = _ages(scene, policy_s)
+        self.ages_ms = {
+            "reading": _milliseconds(ages.wire_s),
+            "observation": _milliseconds(ages.observation_s),
+            "policy": _milliseconds(ages.policy_s),
+        }
+        judgement = judge(ages, self.parts.watchdog)
         reasons = ", ".join(judgement.reasons)
         if problem := reading_problem(scene.reading):
             self.happen(Event.FAULT, problem)
@@ -240,20 +253,6 @@ class ControlLoop:
         else:
             return True
         return False
-
-    def _judge(self, scene: Scene, policy_s: float | None) -> Judgement:
-        observed = None if scene.observation is None else scene.observation.oldest_ns
-        ages = Ages(
-            observation_s=age_s(observed, scene.time_ns),
-            policy_s=policy_s,
-            wire_s=age_s(None if scene.reading is None else scene.reading.time_ns, scene.time_ns),
-        )
-        self.ages_ms = {
-            "reading": _milliseconds(ages.wire_s),
-            "observation": _milliseconds(ages.observation_s),
-            "policy": _milliseconds(ages.policy_s),
-        }
-        return judge(ages, self.parts.watchdog)
 
     def _settled(self) -> bool:
         """Whether the joints are as the source needs them; then the gate is opened if it has to."""
@@ -364,6 +363,13 @@ def _not_ready(source: ActionSource) -> str:
     health = source.health()
     why = f": {health.last_error}" if health.last_error else ""
     return "" if health.ready else f"{source.name} is not ready{why}"
+
+
+def _ages(scene: Scene, policy_s: float | None) -> Ages:
+    observed = None if scene.observation is None else scene.observation.oldest_ns
+    read = None if scene.reading is None else scene.reading.time_ns
+    now = scene.time_ns
+    return Ages(age_s(observed, now), policy_s, age_s(read, now))
 
 
 def _milliseconds(age: float | None) -> float | None:

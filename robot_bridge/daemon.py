@@ -30,7 +30,6 @@ from robot_bridge.real_time import (
 from robot_bridge.recorder import Log, Recorder, Unrecorded
 from robot_bridge.run_log import RunLog
 from robot_bridge.snapshot import take_snapshot
-from robot_bridge.status import Status
 
 _LOG = logging.getLogger(__name__)
 _FIRST_TICK_S = 10.0
@@ -65,7 +64,9 @@ class Bridge:
         self._loop = ControlLoop(parts, self._operator, self._gate, log, self._release)
         self._clock = Clock(parts.rate_hz)
         self._cameras = {camera.name: camera for camera in parts.cameras}
-        self._status: Status | None = None
+        self._status = take_snapshot(
+            self._loop, self._recorder, 0, self._clock.timing.to_json(), time.monotonic_ns()
+        )
         self._ending, self._ticked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run_loop, name="bridge-loop", daemon=True)
         self._opened = self._closed = False
@@ -131,12 +132,7 @@ class Bridge:
             ages_ms {reading, observation, policy},
             recorder {path, recording, steps, queued_bytes, trouble, lost_steps, episodes},
             episode {number, instruction}, commands [names that `command` takes in this mode].
-
-        Raises:
-            ValueError: the bridge was not opened.
         """
-        if self._status is None:
-            raise ValueError("the bridge has not ticked yet; open it first")
         return self._status.to_json()
 
     @property
@@ -171,9 +167,10 @@ class Bridge:
             loop = self._loop
             reason = refused(loop.mode, loop.takeover, name)
             if reason is None and name in ("start", "resume"):
-                reason = loop.unready() or None
+                problem = loop.unready()
+                reason = f"{name} is refused: {problem}" if problem else None
             if reason is not None:
-                raise ValueError(f"{name}: {reason}")
+                raise ValueError(reason)
         self._operator.command(name, **arguments)
 
     def close(self) -> None:

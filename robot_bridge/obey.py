@@ -8,7 +8,7 @@ to whoever asked.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from robot_bridge.modes import Event, Mode, refusal
+from robot_bridge.modes import TABLE, Event, Mode
 from robot_bridge.operator import COMMANDS, Request
 
 if TYPE_CHECKING:
@@ -23,22 +23,31 @@ _EVENTS = {
     "reset": Event.RESET,
 }
 _EPISODE = (Mode.RUNNING, Mode.HOLD)
+_BY_HAND = ("jog", "gripper", "give_back")
 
 
 def refused(mode: Mode, takeover: bool, name: str) -> str | None:
     """Why a command does nothing in this mode; None when it is possible."""
-    if name in _EVENTS:
-        return refusal(mode, _EVENTS[name])
-    if name in ("success", "failure", "takeover") and mode not in _EPISODE:
-        return f"{name} is only possible while an episode runs or is held, the mode is {mode}"
-    if name in ("jog", "gripper", "give_back") and not (takeover and mode in _EPISODE):
-        return f"{name} is only possible during a take-over"
-    return None
+    if _does_something(mode, takeover, name):
+        return None
+    usable = ", ".join(possible(mode, takeover))
+    where = "mode running or hold, while a person has taken over" if name in _BY_HAND else ""
+    where = where or ("" if name in _EVENTS else "mode running or hold")
+    only = f" (only in {where})" if where else ""
+    return f"{name} is not possible in mode {mode}{only}; possible: {usable}"
 
 
 def possible(mode: Mode, takeover: bool) -> list[str]:
     """Commands that do something now."""
-    return [name for name in COMMANDS if refused(mode, takeover, name) is None]
+    return [name for name in COMMANDS if _does_something(mode, takeover, name)]
+
+
+def _does_something(mode: Mode, takeover: bool, name: str) -> bool:
+    if name in _EVENTS:
+        return (mode, _EVENTS[name]) in TABLE
+    if name in _BY_HAND:
+        return takeover and mode in _EPISODE
+    return mode in _EPISODE or name not in ("success", "failure", "takeover")
 
 
 def obey(loop: "ControlLoop", request: Request) -> None:

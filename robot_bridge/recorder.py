@@ -146,15 +146,13 @@ class Recorder:
 
     def trouble(self) -> str:
         """Why nothing more may be commanded now, "" for none."""
-        with self._change:
-            if self._failure or self._broken:
-                return self._failure or self._broken
-            if self._queued > self._limit:
-                return (
-                    f"the log's disk is too slow: {self._queued / 1e6:.0f} MB are waiting, "
-                    f"the limit is {self._limit / 1e6:.0f} MB"
-                )
-        return ""
+        # Without the lock: the thread that keeps the clock waits for nobody, and one look suffices.
+        if self._queued > self._limit:
+            return self._failure or (
+                f"the log's disk is too slow: {self._queued / 1e6:.0f} MB are waiting, "
+                f"the limit is {self._limit / 1e6:.0f} MB"
+            )
+        return self._failure or self._broken
 
     def status(self) -> RecorderStatus:
         """State now."""
