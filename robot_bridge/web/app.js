@@ -129,33 +129,29 @@ function showStatus(status) {
 
 function showTiming({ rate_hz: rate, timing, ages_ms: ages }) {
   const ms = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
-  const triple = (name) => ["p50", "p99", "max"].map((q) => ms(timing[`${name}_${q}_ms`]));
+  const triple = (name) =>
+    `${["p50", "p99", "max"].map((q) => `${q} ${ms(timing[`${name}_${q}_ms`])}`).join(", ")} ms`;
   table("timing", [
     ["rate", `${rate} Hz, ${timing.ticks ?? 0} ticks`],
-    ["late p50 / p99 / max", `${triple("late").join(" / ")} ms`],
-    ["busy p50 / p99 / max", `${triple("busy").join(" / ")} ms`],
+    ["late", triple("late")],
+    ["busy", triple("busy")],
     ["overruns, skipped", `${timing.overruns ?? 0}, ${timing.skipped ?? 0}`],
     ...Object.entries(ages).map(([name, age]) => [`${name} age`,
       age === null ? "–" : `${age.toFixed(0)} ms`]),
   ]);
 }
 
-function showHealth({ robot, reading, source, cameras, recorder }) {
-  const rows = [];
+function showHealth(status) {
+  const { robot, reading, source, cameras, recorder } = status;
+  const rows = [["arm", robot.name, ""], ["", armText(robot, reading), armQuality(robot, reading)]];
   const row = (name, text, good, warn = false) =>
     rows.push([name, text, good ? (warn ? "warn" : "good") : "bad"]);
-  const failed = robot.failed_reads + robot.unanswered;
-  const trouble = reading?.error ? `error ${reading.error}` : robot.last_error;
-  const armGood = robot.connected && reading !== null && reading.powered && !reading.error;
-  row(`arm ${robot.name}`, !robot.connected ? robot.last_error || "not connected"
-    : reading && !reading.powered ? "power is off"
-    : `${robot.reads} reads, ${failed} failed${robot.reconnects ? `, ${robot.reconnects} reconnects` : ""}`
-      + (reading?.error ? `, ${trouble}` : ""), armGood, robot.reconnects > 0);
   if (reading) {
-    row("gripper", reading.gripper_measured ? "measured" : "not measured: shows the command", true,
-      !reading.gripper_measured);
+    row("gripper", reading.gripper_measured ? "measured" : "not measured: the command is shown",
+      true, !reading.gripper_measured);
   }
-  row(`source ${source.name}`, source.last_error || (source.ready
+  rows.push(["source", source.name, ""]);
+  row("", source.last_error || (source.ready
     ? `${source.chunks} chunks, ${source.late} late, ${source.latency_ms.toFixed(0)} ms` : "not ready"),
     source.ready, source.last_error !== "" || source.late > 0);
   for (const [name, camera] of Object.entries(cameras)) {
@@ -173,6 +169,20 @@ function showHealth({ robot, reading, source, cameras, recorder }) {
   table("health", rows);
 }
 
+function armText(robot, reading) {
+  if (!robot.connected) return robot.last_error || "not connected";
+  if (reading && !reading.powered) return "power is off";
+  const parts = [`${robot.reads} reads`, `${robot.failed_reads + robot.unanswered} failed`];
+  if (robot.reconnects) parts.push(`${robot.reconnects} reconnects`);
+  if (reading?.error) parts.push(`error ${reading.error}`);
+  return parts.join(", ");
+}
+
+function armQuality(robot, reading) {
+  if (!robot.connected || !reading?.powered || reading.error) return "bad";
+  return robot.reconnects ? "warn" : "good";
+}
+
 /** Rows of [name, text, state]; cells are made once and only their text changes. */
 function table(id, rows) {
   const body = at(id);
@@ -180,11 +190,17 @@ function table(id, rows) {
   rows.forEach(([name, text, quality], i) => {
     const line = body.rows[i] ?? body.insertRow();
     while (line.cells.length < 2) line.insertCell();
-    const label = quality ? withDot(line.cells[0]) : line.cells[0];
-    if (label.textContent !== name) label.textContent = name;
-    if (line.cells[1].textContent !== text) line.cells[1].textContent = text;
-    line.dataset.state = quality ?? "";
+    const value = quality ? withDot(line.cells[1]) : plain(line.cells[1]);
+    if (line.cells[0].textContent !== name) line.cells[0].textContent = name;
+    if (value.textContent !== text) value.textContent = text;
+    line.dataset.state = quality || "";
+    line.classList.toggle("more", name === "");
   });
+}
+
+function plain(cell) {
+  if (cell.children.length) cell.replaceChildren();
+  return cell;
 }
 
 function withDot(cell) {

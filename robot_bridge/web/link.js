@@ -4,6 +4,7 @@
 const PROTOCOL = 1;
 const BEAT_MS = 250;
 const RECONNECT_MS = 1000;
+const SILENT_MS = 4000;
 const STOP_ANSWER_MS = 300;
 const STOP_ATTEMPTS = 20;
 const WRONG_TOKEN = 4401;
@@ -24,12 +25,20 @@ export class Link {
     this.token = token;
     this.on = on;
     this.socket = null;
-    this.open = false;
+    this.welcome = false;
     this.wrongToken = false;
     this.waiting = new Map();
     this.number = 0;
-    setInterval(() => this.beat(), BEAT_MS);
+    setInterval(() => {
+      this.dropSilent();
+      this.beat();
+    }, BEAT_MS);
     this.connect();
+  }
+
+  /** Whether a command would be sent; false already while the socket is closing. */
+  get open() {
+    return this.welcome && this.socket.readyState === WebSocket.OPEN;
   }
 
   useToken(token) {
@@ -50,9 +59,20 @@ export class Link {
     socket.onmessage = (event) => this.take(event.data);
     socket.onclose = (event) => this.closed(event);
     this.socket = socket;
+    this.heard = performance.now();
+  }
+
+  /** A connection can be gone without either end being told; the browser would wait minutes. */
+  dropSilent() {
+    const socket = this.socket;
+    if (!socket || performance.now() - this.heard < SILENT_MS) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    this.closed({ code: 0, reason: "no answer" });
   }
 
   take(data) {
+    this.heard = performance.now();
     if (typeof data !== "string") {
       const view = new DataView(data);
       const length = view.getUint8(0);
@@ -63,7 +83,7 @@ export class Link {
     }
     const message = JSON.parse(data);
     if (message.type === "welcome") {
-      this.open = true;
+      this.welcome = true;
       this.beat();
       this.on.welcome(message);
     } else if (message.type === "state") {
@@ -78,7 +98,7 @@ export class Link {
   }
 
   closed(event) {
-    this.open = false;
+    this.welcome = false;
     this.socket = null;
     for (const answer of this.waiting.values()) answer({ ok: false, reason: "connection lost" });
     this.waiting.clear();

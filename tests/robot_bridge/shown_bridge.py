@@ -20,6 +20,9 @@ from robot_bridge.status import CameraStatus, RecorderStatus, Status
 from robot_bridge.twin import TwinRobot
 
 HEIGHT, WIDTH = 48, 64
+# Names are as long in life.
+ROBOT = "serial:/dev/serial/by-id/usb-Silicon_Labs_CP2104_02A0E6F5-if00-port0"
+SOURCE = ("figure at wss://policies.robots.example.org:44097", "policy")
 
 
 class TestCamera:
@@ -65,9 +68,9 @@ class ShownBridge:
                 reason=self.reason, rate_hz=10.0, joints=self.joints,
                 reading=Reading(now, np.asarray(HOME) + moving, 0.7, True),
                 target=np.append(HOME, 0.7), plan=Plan(plan_times, plan.astype(np.float32)),
-                source=("wave", "script"), takeover=self.takeover,
+                source=SOURCE, takeover=self.takeover,
                 source_health=SourceHealth(ready=True, queries=3, chunks=3, latency_ms=21.0),
-                robot=self.robot.name, robot_identity={"firmware": "6.6"},
+                robot=ROBOT, robot_identity={"firmware": "6.6"},
                 robot_health=RobotHealth(connected=True, reads=120, failed_reads=2),
                 cameras={c.name: CameraStatus(HEIGHT, WIDTH, now) for c in self.cameras},
                 interventions=self.interventions,
