@@ -1,5 +1,6 @@
 """The dry run: what is safe passes, whatever is not is refused with the reason, fast."""
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -8,14 +9,16 @@ import time
 import numpy as np
 import pytest
 
-from arp_jax.specs import CameraSpec, ObservationSpec
+from arp_jax.specs import CameraSpec, ObservationSpec, PolicySpec
 from robot_bridge.arm import HOME, action_spec, state_spec
 from robot_bridge.clearance import Box
+from robot_bridge.policy import RemotePolicy
 from robot_bridge.preflight import Rehearsal, SteppedClock, preflight
 from robot_bridge.preflight_report import Rules, save_picture
 from robot_bridge.safety import Limits
 from robot_bridge.sources import PlannedAction, SourceHealth
 from robot_bridge.trajectory import Trajectory, TrajectorySource
+from tests.policy_servers import CountingActor, running_server
 
 PLAN = Rehearsal(
     limits=Limits(),
@@ -265,3 +268,53 @@ def test_settings_are_checked():
     observation = dataclasses.replace(PLAN.observation, cameras=cameras)
     with pytest.raises(ValueError, match="no view 'roof'"):
         rehearse(poses(STAY, THERE), observation=observation)
+
+
+@dataclasses.dataclass
+class Swinging(CountingActor):
+    """A served policy: from where it sees the arm, joint 1 goes 1 degree a step to the left."""
+
+    def act(self, observation, seed=0):
+        del seed
+        if self.failure:
+            raise RuntimeError(self.failure)
+        self.calls += 1
+        rows = np.repeat(observation["state"][:, -1:], self.spec.horizon, axis=1)
+        rows[..., 0] += np.radians(np.arange(self.spec.horizon) - self.spec.first_executed)
+        return rows
+
+
+SERVED = PolicySpec(PLAN.observation, PLAN.action, window=2, horizon=9, action_offset=-1)
+
+
+@contextlib.contextmanager
+def served(clock, **options):
+    actor = Swinging(SERVED, **options)
+    with running_server(actor) as address:
+        policy = RemotePolicy(address, clock=clock)
+        try:
+            policy.wait_ready(60.0)
+            yield actor, policy
+        finally:
+            policy.close()
+
+
+def test_a_served_policy_is_rehearsed_in_simulated_time():
+    clock = SteppedClock()
+    with served(clock) as (actor, policy):
+        report = rehearse(policy, clock, seconds=5.0, grace_s=0.05)
+        assert report.verdict == "ok", report.reasons
+        assert actor.calls >= 5
+        assert policy.health().late == 0
+        assert policy.action(clock()) is None  # forgotten: nothing of it is left for the arm
+    turned = np.degrees(report.run[-1].achieved[0] - report.run[0].achieved[0])
+    # Each chunk begins where the arm is, which is a fifth of a second behind.
+    assert 10.0 < turned < 50.0
+
+
+def test_a_served_policy_that_fails_is_refused():
+    clock = SteppedClock()
+    with served(clock, failure="out of memory") as (_, policy):
+        report = rehearse(policy, clock, patience_s=1.0)
+    assert report.verdict == "refuse"
+    assert "no action from counting at" in report.reasons[0]
