@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from robot_bridge.arm import HOME, action_spec, state_spec
 from robot_bridge.episode_log import read_log
 from robot_bridge.modes import MOVING, Mode
 from robot_bridge.obey import possible
+from robot_bridge.observations import Frame
 from robot_bridge.watchdog import AgeLimits, WatchdogLimits
 from tests.robot_bridge.loop_rig import RATE_HZ, Rig
 
@@ -352,24 +354,59 @@ def test_a_policy_of_another_robot_is_refused(rig):
     assert "wheel" in rig.loop.reason
 
 
-def test_a_camera_without_pictures_holds(rig, tmp_path):
-    class Dark:
-        name, spec = "top", CameraSpec("top", 4, 6)
+class Picture:
+    """A camera whose newest picture is what the test says."""
 
-        def latest(self):
-            return None
+    name, spec = "top", CameraSpec("top", 4, 6)
 
-    observation = ObservationSpec((state_spec(True),), (Dark.spec,))
+    def __init__(self):
+        self.frame = None
+
+    def latest(self):
+        return self.frame
+
+    def show(self, time_ns, level):
+        self.frame = Frame(time_ns, np.full((4, 6, 3), level, np.uint8))
+
+
+WITH_CAMERA = ObservationSpec((state_spec(True),), (Picture.spec,))
+
+
+def test_a_camera_that_is_missing_or_different_is_refused(rig):
     with pytest.raises(ValueError, match="the observation needs 'top'"):
-        dataclasses.replace(rig.parts, observation=observation)
-    dark = Rig(tmp_path / "dark", cameras=(Dark(),), observation=observation)
+        dataclasses.replace(rig.parts, observation=WITH_CAMERA)
+    other = Picture()
+    other.spec = CameraSpec("top", 8, 6)
+    with pytest.raises(ValueError, match="camera 'top'"):
+        dataclasses.replace(rig.parts, observation=WITH_CAMERA, cameras=(other,))
+
+
+def test_pictures_are_waited_for_shown_logged_and_must_be_fresh(tmp_path):
+    camera = Picture()
+    rig = Rig(tmp_path, cameras=(camera,), observation=WITH_CAMERA)
     try:
-        dark.tick(2)
-        dark.ask("start")
-        assert "no picture from camera 'top'" in dark.loop.reason
-        assert dark.mode is Mode.IDLE
+        rig.tick(2)
+        rig.ask("start")
+        assert "no picture from camera 'top'" in rig.loop.reason
+        assert rig.mode is Mode.IDLE
+        camera.show(rig.now, 50)
+        rig.start()
+        for level in (100, 150, 200):
+            camera.show(rig.now, level)
+            rig.tick(2)
+        assert rig.source.seen[-1].frames["top"] is camera.frame
+        last = camera.frame.time_ns
+        rig.tick(round(rig.parts.watchdog.observation.hold_s * RATE_HZ))
+        assert_holds(rig, Mode.HOLD, "observation")
+        rig.ask("stop")
+        (log,) = logs_of(rig, tmp_path)
+        levels = [simplejpeg.decode_jpeg(step.frames["top"]).mean() for step in log.steps]
+        assert levels == sorted(levels)
+        assert {round(level / 50) * 50 for level in levels} == {50, 100, 150, 200}
+        assert log.steps[-1].frame_times_ns == {"top": last}
+        assert log.steps[-1].time_ns > last
     finally:
-        dark.close()
+        rig.close()
 
 
 def test_taking_over_by_jogging(rig, tmp_path):
