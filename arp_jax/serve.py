@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -54,6 +55,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add("--nice", type=int, default=0, help="added to this process's niceness")
     add("--socket_fd", type=int, help="number of an inherited listening socket (robot_bridge)")
+    add("--shared_fd", type=int, help="number of an inherited file of memory (robot_bridge)")
     add("--end_with_stdin", action="store_true", help="end when the input does (robot_bridge)")
     add("--traceback", action="store_true", help="show the traceback of wrong usage")
     return parser.parse_args(argv)
@@ -62,6 +64,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def options_from(flags: argparse.Namespace) -> ServerOptions:
     """What the flags mean; raises ValueError naming the flag."""
     listening = None if flags.socket_fd is None else socket.socket(fileno=flags.socket_fd)
+    shared = None
+    if flags.shared_fd is not None:
+        shared = memoryview(mmap.mmap(flags.shared_fd, 0, access=mmap.ACCESS_READ))
     return ServerOptions(
         host=flags.host,
         port=flags.port,
@@ -71,6 +76,7 @@ def options_from(flags: argparse.Namespace) -> ServerOptions:
         max_clients=flags.max_clients,
         max_message_bytes=int(flags.max_message_mb * 1024**2),
         listening=listening,
+        shared=shared,
     )
 
 

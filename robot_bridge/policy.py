@@ -50,6 +50,7 @@ class RemotePolicy:
         timeout_s: longest wait for a chunk before the connection is given up and opened again.
         seed: of the policy's sampling noise; the n-th query uses seed + n.
         clock: monotonic ns, the same as the observations'.
+        shared: memory that the server sees too (`LocalPolicy`'s); None for a network.
 
     Attributes:
         name: for people: the address, and the policy's name once it is known.
@@ -68,6 +69,7 @@ class RemotePolicy:
         timeout_s: float = 10.0,
         seed: int = 0,
         clock: Callable[[], int] = time.monotonic_ns,
+        shared: memoryview | None = None,
     ) -> None:
         self.name = url
         self._url, self._token, self._ca_cert = url, token, ca_cert
@@ -75,6 +77,7 @@ class RemotePolicy:
         self._timeout = timeout_s
         self._seed = seed
         self._clock = clock
+        self._shared = shared
         # Guards everything below; held for microseconds only.
         self._changed = threading.Condition()
         self._closing = False
@@ -184,7 +187,9 @@ class RemotePolicy:
         """The thread: connects, answers queries, connects again."""
         while not self._closing:
             try:
-                with PolicyClient(self._url, self._token, self._ca_cert, self._timeout) as client:
+                with PolicyClient(
+                    self._url, self._token, self._ca_cert, self._timeout, self._shared
+                ) as client:
                     self._client = client
                     self._welcome(client.metadata)
                     self._converse(client)
@@ -336,6 +341,7 @@ class LocalPolicy(RemotePolicy):
             timeout_s=timeout_s,
             seed=seed,
             clock=clock,
+            shared=self._process.shared,
         )
 
     @property

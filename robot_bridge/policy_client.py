@@ -54,6 +54,7 @@ class PolicyClient:
         ca_cert: a file with the server's certificate or its authority's, for wss with a certificate
             of your own; None for the system's authorities.
         timeout_s: longest wait for a connection, and for an answer.
+        shared: memory that the server sees too, for arrays; None: they go through the socket.
 
     Attributes:
         metadata: what the server says that it serves.
@@ -69,8 +70,10 @@ class PolicyClient:
         token: str | None = None,
         ca_cert: Path | None = None,
         timeout_s: float = 10.0,
+        shared: memoryview | None = None,
     ) -> None:
         self._url = url
+        self._shared = shared
         self._timeout = timeout_s
         self._connection = _open(url, token, ca_cert, timeout_s)
         try:
@@ -106,7 +109,7 @@ class PolicyClient:
             PolicyRefused: the server speaks another version.
         """
         try:
-            pieces = fragments(encode(query), FRAGMENT_BYTES)
+            pieces = fragments(encode(query, self._shared), FRAGMENT_BYTES)
             self._connection.send(pieces[0] if len(pieces) == 1 else pieces)
         except WebSocketException as error:
             raise self._broken(error) from error

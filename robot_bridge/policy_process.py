@@ -2,9 +2,12 @@
 
 In: an artifact's folder. Out: address and token of a server that lives no longer than we do. The
 socket is opened here and inherited, so that its port is known before the child has started, and
-cannot be taken; the token is random and travels in the child's environment.
+cannot be taken; the token is random and travels in the child's environment. Where the system can,
+pictures go through memory that both see, and only their place through the socket.
 """
 
+import contextlib
+import mmap
 import os
 import secrets
 import socket
@@ -13,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from arp_jax.export.protocol import TOKEN_VARIABLE
+from arp_jax.export.protocol import MAX_MESSAGE_BYTES, TOKEN_VARIABLE
 
 _STOP_S = 5.0
 
@@ -28,22 +31,31 @@ class PolicyProcess:
     Attributes:
         url: where it will answer.
         token: what it wants to see.
+        shared: memory that it sees too; None where the system has no anonymous files.
     """
 
     def __init__(self, artifact: Path, niceness: int) -> None:
         self.token = secrets.token_urlsafe(32)
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115, closed in `close`
-        with socket.create_server(("127.0.0.1", 0)) as listening:
+        self.shared: memoryview | None = None
+        command = [sys.executable, "-m", "arp_jax.serve", str(artifact)]
+        command += [f"--nice={niceness}", "--end_with_stdin"]
+        with contextlib.ExitStack() as ours:
+            listening = ours.enter_context(socket.create_server(("127.0.0.1", 0)))
             self.url = f"ws://127.0.0.1:{listening.getsockname()[1]}"
-            command = [sys.executable, "-m", "arp_jax.serve", str(artifact)]
-            command += [
-                f"--socket_fd={listening.fileno()}",
-                f"--nice={niceness}",
-                "--end_with_stdin",
-            ]
+            inherited = [listening.fileno()]
+            command.append(f"--socket_fd={listening.fileno()}")
+            if hasattr(os, "memfd_create"):
+                memory = os.memfd_create("arp_jax_observation")
+                ours.callback(os.close, memory)
+                # Pages that nobody writes to take no memory.
+                os.ftruncate(memory, MAX_MESSAGE_BYTES)
+                self.shared = memoryview(mmap.mmap(memory, MAX_MESSAGE_BYTES))
+                inherited.append(memory)
+                command.append(f"--shared_fd={memory}")
             self._child = subprocess.Popen(
                 command,
-                pass_fds=[listening.fileno()],
+                pass_fds=inherited,
                 # The child reads its end until we are gone, however we end.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

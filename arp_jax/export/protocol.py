@@ -31,6 +31,7 @@ _LENGTH = struct.Struct("<I")
 _MAX_HEAD_BYTES = 256 * 1024
 _MAX_ARRAYS = 64
 _MAX_DIMENSIONS = 8
+_ALIGNMENT = 64  # of arrays in shared memory
 _DTYPES: dict[str, np.dtype] = {
     "uint8": np.dtype("u1"),
     "float32": np.dtype("<f4"),
@@ -122,8 +123,13 @@ Message = Metadata | Query | Actions | Problem
 Piece = bytes | memoryview
 
 
-def encode(message: Message) -> list[Piece]:
+def encode(message: Message, shared: memoryview | None = None) -> list[Piece]:
     """The pieces whose concatenation is the message; arrays are viewed, not copied.
+
+    Args:
+        message: what is sent.
+        shared: memory that the other end sees too: a query's arrays are copied there as long as
+            there is room, and only their place is sent. They must stay until the answer is here.
 
     Raises:
         ValueError: an array of a dtype that is not sent, or rows of different shapes.
@@ -133,7 +139,7 @@ def encode(message: Message) -> list[Piece]:
         return _join("metadata", head, {})
     if isinstance(message, Query):
         head = {"request": message.request, "time_ns": message.observed_ns, "seed": message.seed}
-        return _join("query", head, message.observation)
+        return _join("query", head, message.observation, shared)
     if isinstance(message, Actions):
         head = {
             "request": message.request,
@@ -157,27 +163,28 @@ def fragments(pieces: Sequence[Piece], size: int) -> list[Piece]:
     return [view[i : i + size] for view in views for i in range(0, len(view), size)]
 
 
-def decode(data: bytes | bytearray | memoryview) -> Message:
-    """Reads one message; its arrays are read-only views of `data`.
+def decode(data: bytes | bytearray | memoryview, shared: memoryview | None = None) -> Message:
+    """Reads one message; its arrays are read-only views of `data`, or of `shared` memory.
 
     Raises:
         VersionError: another version of the protocol.
         ProtocolError: anything else that is not exactly one message.
     """
     try:
-        return _decode(memoryview(data).toreadonly())
+        seen = None if shared is None else shared.toreadonly()
+        return _decode(memoryview(data).toreadonly(), seen)
     except RecursionError as error:
         raise ProtocolError("the head is nested too deeply") from error
 
 
-def _decode(view: memoryview) -> Message:
+def _decode(view: memoryview, shared: memoryview | None) -> Message:
     head, body = _split(view)
     if head.get("v") != VERSION:
         raise VersionError(
             f"this program speaks version {VERSION} of the protocol, the message has version "
             f"{_shown(head.get('v'))}; install the same arp_jax on both machines"
         )
-    arrays = _arrays(_value(head, "arrays", list), body)
+    arrays = _arrays(_value(head, "arrays", list), body, shared)
     kind = head.get("type")
     if kind == "query":
         return Query(
@@ -229,10 +236,13 @@ def _decode_metadata(head: dict[str, Any]) -> Metadata:
     return Metadata(_value(head, "policy", str), spec, _value(head, "content_hash", str), versions)
 
 
-def _join(kind: str, head: dict[str, Any], arrays: Mapping[str, Rows]) -> list[Piece]:
+def _join(
+    kind: str, head: dict[str, Any], arrays: Mapping[str, Rows], shared: memoryview | None = None
+) -> list[Piece]:
     """Head and bodies of a message."""
     entries: list[list[Any]] = []
     bodies: list[memoryview] = []
+    used = 0
     for name, rows in arrays.items():
         # An array's rows are its own views: both forms are handled alike.
         parts = [rows] if isinstance(rows, np.ndarray) else list(rows)
@@ -243,6 +253,13 @@ def _join(kind: str, head: dict[str, Any], arrays: Mapping[str, Rows]) -> list[P
         if any(p.shape != parts[0].shape or p.dtype != parts[0].dtype for p in parts):
             raise ValueError(f"{name}: rows of different shapes or dtypes")
         entries.append([name, dtype, list(shape)])
+        size = math.prod(shape) * _DTYPES[dtype].itemsize
+        if shared is not None and 0 < size <= len(shared) - used:
+            entries[-1].append(used)
+            there = np.frombuffer(shared[used : used + size], _DTYPES[dtype])
+            np.stack(parts, out=there.reshape(len(parts), *parts[0].shape))
+            used += -(-size // _ALIGNMENT) * _ALIGNMENT
+            continue
         for part in parts:
             body: np.ndarray = np.ascontiguousarray(part, _DTYPES[dtype])
             # A view of bytes; an array without elements cannot be cast to one.
@@ -278,33 +295,41 @@ def _refuse_ext(code: int, data: bytes) -> Any:
     raise ProtocolError(f"extension type {code} is not accepted")
 
 
-def _arrays(entries: list[Any], body: memoryview) -> dict[str, np.ndarray]:
-    """The arrays that `entries` describe; together they are all of `body`."""
+def _arrays(
+    entries: list[Any], body: memoryview, shared: memoryview | None
+) -> dict[str, np.ndarray]:
+    """The arrays that `entries` describe; those that are not shared are together all of `body`."""
     if len(entries) > _MAX_ARRAYS:
         raise ProtocolError(f"arrays: {len(entries)} of them, at most {_MAX_ARRAYS} are accepted")
     arrays: dict[str, np.ndarray] = {}
     offset = 0
     for entry in entries:
-        name, dtype, shape = _checked_entry(entry)
+        name, dtype, shape, place = _checked_entry(entry)
         if name in arrays:
             raise ProtocolError(f"arrays: {_shown(name)} stands there twice")
         size = math.prod(shape) * dtype.itemsize
-        if size > len(body) - offset:
+        if place is None:
+            source, begin, offset = body, offset, offset + size
+        elif shared is None:
+            raise ProtocolError(f"{_shown(name)}: there is no shared memory on this connection")
+        else:
+            source, begin = shared, place
+        if size > len(source) - begin:
             raise ProtocolError(
-                f"{name}: {dtype.name} {shape} needs {size} bytes, {len(body) - offset} are left"
+                f"{_shown(name)}: {dtype.name} {shape} needs {size} bytes, "
+                f"{max(len(source) - begin, 0)} are left"
             )
-        arrays[name] = np.frombuffer(body[offset : offset + size], dtype).reshape(shape)
-        offset += size
+        arrays[name] = np.frombuffer(source[begin : begin + size], dtype).reshape(shape)
     if offset != len(body):
         raise ProtocolError(f"{len(body) - offset} bytes after the last array")
     return arrays
 
 
-def _checked_entry(entry: Any) -> tuple[str, np.dtype, Any]:
-    """Name, dtype and shape of one array."""
-    if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
-        raise ProtocolError("arrays: expected [name, dtype, shape] each")
-    name, dtype, shape = entry
+def _checked_entry(entry: Any) -> tuple[str, np.dtype, Any, int | None]:
+    """Name, dtype and shape of one array, and its place in shared memory or None."""
+    if not (isinstance(entry, list) and len(entry) in (3, 4) and isinstance(entry[0], str)):
+        raise ProtocolError("arrays: expected [name, dtype, shape] each, and a place if shared")
+    name, dtype, shape, place = (*entry, None)[:4]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ProtocolError(f"{_shown(name)}: dtype {_shown(dtype)} is not one of {list(_DTYPES)}")
     whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
@@ -313,7 +338,9 @@ def _checked_entry(entry: Any) -> tuple[str, np.dtype, Any]:
             f"{_shown(name)}: a shape is at most {_MAX_DIMENSIONS} positive numbers, found "
             f"{_shown(shape)}"
         )
-    return name, _DTYPES[dtype], shape
+    if len(entry) == 4 and (type(place) is not int or place < 0):
+        raise ProtocolError(f"{_shown(name)}: {_shown(place)} is no place")
+    return name, _DTYPES[dtype], shape, place
 
 
 def _value(head: dict[str, Any], key: str, kind: type) -> Any:

@@ -60,6 +60,7 @@ class ServerOptions:
         max_clients: connections at one time.
         max_message_bytes: a larger message ends its connection.
         listening: an open socket to use instead of `host` and `port`.
+        shared: memory in which the one client, our parent process, leaves its arrays.
     """
 
     host: str = "127.0.0.1"
@@ -70,6 +71,7 @@ class ServerOptions:
     max_clients: int = 8
     max_message_bytes: int = MAX_MESSAGE_BYTES
     listening: socket.socket | None = None
+    shared: memoryview | None = None
 
     def check(self) -> None:
         """Raises ValueError, naming the flag, for what would not work or would not be safe."""
@@ -272,7 +274,7 @@ class PolicyServer:
             if isinstance(data, str):
                 return await self._end(connection, "text", _CLOSE_UNSUPPORTED, "a text, not bytes")
             self._metrics.bytes_received.inc(len(data))
-            query = decode(data)
+            query = decode(data, self._options.shared)
             if not isinstance(query, Query):
                 raise ProtocolError("a server is sent queries only")
         except VersionError as error:

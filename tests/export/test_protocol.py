@@ -93,6 +93,25 @@ def test_pictures_are_viewed_not_copied():
     assert not found.flags.writeable
 
 
+def test_shared_memory_holds_what_fits():
+    shared = memoryview(bytearray(256))
+    small, picture = np.float32([1, 2]), np.arange(100, dtype=np.uint8).reshape(2, 50)
+    large = np.zeros(1000, np.uint8)
+    sent = {"small": small, "large": large, "picture": list(picture)}
+    data = b"".join(encode(Query(1, 2, sent), shared))
+    assert 1000 < len(data) < 1200, "what has no room goes along"
+    found = decode(data, shared).observation
+    assert list(found) == list(sent)
+    for name, value in (("small", small), ("large", large), ("picture", picture)):
+        np.testing.assert_array_equal(found[name], value)
+    assert np.shares_memory(found["picture"], np.frombuffer(shared, np.uint8))
+    assert not found["picture"].flags.writeable
+    with pytest.raises(ProtocolError, match="no shared memory on this connection"):
+        decode(data)
+    with pytest.raises(ProtocolError, match=r"'picture': uint8 .* are left"):
+        decode(data, shared[:100])
+
+
 def test_rows_and_layouts_that_are_not_contiguous():
     picture = np.arange(24, dtype=np.uint8).reshape(4, 6)
     sent = {"flipped": picture[::-1], "swapped": np.array([1.0, 2.0], ">f4")}
@@ -148,6 +167,7 @@ def test_fragments_are_the_same_bytes():
         (raw(query_head(arrays=[("x", "float32", [2**40, 2**40])]), b"1234"), "4 are left"),
         (raw(query_head(arrays=[("x", "float32", [2])]), b"123456789"), "1 bytes after the last"),
         (raw(query_head(arrays=[("x", "uint8", [1])] * 2), b"12"), "'x' stands there twice"),
+        (raw(query_head(arrays=[("x", "uint8", [1], -1)])), "'x': -1 is no place"),
         (raw(query_head(arrays=[("x",)])), "expected .name, dtype, shape."),
         (raw(query_head(arrays=[("x", "uint8", [1])] * 65)), "65 of them"),
         (raw({**query_head(), "type": "actions"}), "actions: expected one array"),
@@ -227,3 +247,5 @@ def check_survives(data):
     """Any exception but a ProtocolError fails the test."""
     with contextlib.suppress(ProtocolError):
         assert isinstance(decode(data), protocol.Message)
+    with contextlib.suppress(ProtocolError):
+        assert isinstance(decode(data, memoryview(b"shared")), protocol.Message)

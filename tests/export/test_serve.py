@@ -80,7 +80,7 @@ def wait_for_chunk(policy, spec):
 
 
 def test_a_local_policy_acts_in_a_nicer_process_that_ends_with_it(artifact_dir):
-    policy = LocalPolicy(artifact_dir, timeout_s=PATIENCE_S)
+    policy = LocalPolicy(artifact_dir, timeout_s=PATIENCE_S, niceness=1)
     try:
         child = policy.pid
         spec = policy.wait_ready(PATIENCE_S).spec

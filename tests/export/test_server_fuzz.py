@@ -184,13 +184,13 @@ def lying_server(answers):
 @given(greet=st.booleans(), answers=st.lists(MESSAGES, min_size=1, max_size=3))
 def test_a_client_survives_a_server_that_lies(greet, answers):
     first = [b"".join(encode(Metadata("x", SPEC)))] if greet else []
-    with lying_server(first + answers) as address:
-        # Most answers are refused, some are fine; any other exception fails the test.
-        with (
-            contextlib.suppress(PolicyError),
-            PolicyClient(address, timeout_s=0.5) as client,
-        ):
-            client.ask(QUERY)
+    # Most answers are refused, some are fine; any other exception fails the test.
+    with (
+        lying_server(first + answers) as address,
+        contextlib.suppress(PolicyError),
+        PolicyClient(address, timeout_s=0.5) as client,
+    ):
+        client.ask(QUERY)
 
 
 def rss_mb(pid):
