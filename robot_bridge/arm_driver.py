@@ -146,3 +146,10 @@ def opening_of(count: object) -> float | None:
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 100:
         return None
     return count / 100
+
+
+def percent(speed: int) -> int:
+    """A speed that the wire can hold; raises ValueError for all but whole numbers 1 ... 100."""
+    if isinstance(speed, bool) or not isinstance(speed, int) or not 1 <= speed <= 100:
+        raise ValueError(f"speed {speed}: expected a whole number 1 ... 100")
+    return speed

@@ -65,7 +65,11 @@ class ArmSession:
 
     def identity(self) -> Mapping[str, Any]:
         """What identifies the arm, plain JSON values; None for what it does not tell."""
-        return {"port": self._driver.port, "fresh_mode": LATEST, **self._driver.versions()}
+        for _ in range(TRIES):
+            versions = self._driver.versions()
+            if None not in versions.values():
+                break
+        return {"port": self._driver.port, "fresh_mode": LATEST, **versions}
 
     def switch_power(self, on: bool) -> None:
         """Raises RobotError unless the arm says itself that power is on, or off."""
@@ -89,6 +93,8 @@ class ArmSession:
             if free and not self._stop():
                 continue
             if self._driver.release() if free else self._driver.focus():
+                if not free:
+                    self._stop()  # servos that grip again must not go on to an old goal
                 return
             self._pause(TRY_AGAIN_S)
         raise RobotError(

@@ -15,7 +15,8 @@ from robot_bridge.robots import RobotError
 
 # A read waits this long for a first byte: how quickly a driver notices an interruption.
 STEP_S = 0.005
-WRITE_S = 0.2
+# Frames are shorter than any buffer: only a dead adapter takes longer.
+WRITE_S = 1.0
 CONNECT_S = 1.0
 BAUD = 115200
 

@@ -288,15 +288,12 @@ class MyCobot:
             )
         if self._ready and not self._session.powered:
             self._trouble = f"{self.name}: the servos have no power (restarted, or e-stop pressed)"
-            with self._wake:
-                self._schedule.drop()
 
     def _stop_once(self) -> bool:
         """Transmits a stop; whether it is known to have arrived."""
         with self._wake:
             self._stopping = True  # nobody interrupts it
         sure = self._driver.stop()
-        self._note_exchange()
         if sure:
             self._doubtful_stops = 0
         else:
@@ -309,6 +306,7 @@ class MyCobot:
             self._stopping = False
             if sure:
                 self._schedule.stopped(self._clock_ns())
+        self._note_exchange()
         return sure
 
     def _note_exchange(self) -> None:

@@ -6,6 +6,7 @@ numbers or exceptions: here each call transmits once, and all of that is "no rea
 comes late is fenced off as in `wire.py`. The wait for a reply cannot be interrupted.
 """
 
+import functools
 import math
 import socket
 import threading
@@ -22,6 +23,7 @@ from robot_bridge.arm_driver import (
     degrees_of,
     gripper_count,
     opening_of,
+    percent,
 )
 from robot_bridge.frames import Command
 from robot_bridge.lines import BAUD, CONNECT_S, serial_advice, tcp_advice
@@ -29,6 +31,7 @@ from robot_bridge.reply_ledger import ReplyLedger
 from robot_bridge.robots import RobotError
 
 T = TypeVar("T")
+REPLY_S = 0.25  # its own 0.5 s would make a stop wait as long
 # The server waits 0.1 s for the arm: after that long nothing more of the past comes.
 SERVER_S = 0.15
 # Harmless questions, as in `reply_ledger.FENCES`.
@@ -101,6 +104,7 @@ class PymycobotDriver:
             raise RobotError(f"{self.port}: {self._advice(error)}") from None
         self._once = _OneWrite(self._client._write)
         self._client._write = self._once
+        self._client._read = functools.partial(self._client._read, timeout=REPLY_S)
         self.is_open = True
 
     def close(self) -> None:
@@ -113,7 +117,7 @@ class PymycobotDriver:
                 self.trouble = f"{self.port}: {error}"
 
     def interrupt(self) -> None:
-        """Nothing is transmitted until `stop`; a running wait (0.5 s at most) goes on."""
+        """Nothing is transmitted until `stop`; a running wait (`REPLY_S` at most) goes on."""
         self._interrupt.set()
 
     def get_angles(self) -> np.ndarray | None:
@@ -134,11 +138,12 @@ class PymycobotDriver:
         # pymycobot truncates to hundredths: half a hundredth more gives the nearest one.
         hundredths = [round(100 * angle) for angle in degrees_of(angles)]
         degrees = [math.copysign(abs(value) + 0.5, value) / 100 for value in hundredths]
+        speed = percent(speed)
         return self._tell(Command.SEND_ANGLES, lambda arm: arm.send_angles(degrees, speed))
 
     def send_gripper(self, opening: float, speed: int) -> bool:
         """Whether it was acknowledged."""
-        count = gripper_count(opening)
+        count, speed = gripper_count(opening), percent(speed)
         return self._tell(
             Command.SET_GRIPPER,
             lambda arm: arm.set_gripper_value(count, speed, ADAPTIVE_GRIPPER),
@@ -228,8 +233,10 @@ class PymycobotDriver:
             reply = accept(call(self._client))
         except _Repetition:
             pass  # there was no answer
-        except (OSError, RobotError) as error:
+        except RobotError as error:
             self.is_open, self.trouble = False, str(error)
+        except OSError as error:
+            self.is_open, self.trouble = False, f"{self.port}: {error}"
         except Exception as error:
             # struct.error, TypeError, its own complaints, termios.error: no reading, all of them.
             self.trouble = f"{self.port}: {command.name}: {type(error).__name__}: {error}"
@@ -238,10 +245,23 @@ class PymycobotDriver:
             self._count["missed"] += 1
             self._ledger.missed(command, now_ns)
             self._renew = self._relayed
+            if self.is_open and self._relayed and self._is_cut():
+                self.is_open, self.trouble = False, f"{self.port}: the server closed the connection"
             return None
         self.answered, self.trouble = True, ""
         self._ledger.answered(command, now_ns)
         return reply
+
+    def _is_cut(self) -> bool:
+        """Whether the server closed the connection, which pymycobot takes for silence."""
+        connection = self._client.sock
+        try:
+            connection.setblocking(False)
+            return connection.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def _reopen(self) -> None:
         """A new connection; what the server still holds back is fetched and thrown away."""
@@ -253,7 +273,7 @@ class PymycobotDriver:
             connection.sendall(NUDGE)
             try:
                 if not connection.recv(4096):
-                    raise OSError(f"{self.port}: the server closed the connection")
+                    raise OSError("the server closed the connection")
             except TimeoutError:
                 return
 

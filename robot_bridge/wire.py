@@ -21,6 +21,7 @@ from robot_bridge.arm_driver import (
     degrees_of,
     gripper_count,
     opening_of,
+    percent,
 )
 from robot_bridge.frames import Command, FrameReader, encode, pack_angles, unpack_angles
 from robot_bridge.lines import Line, LineError
@@ -92,10 +93,12 @@ class WireDriver:
         return opening_of(self._ask_byte(Command.GET_GRIPPER))
 
     def send_angles(self, angles: np.ndarray, speed: int) -> bool:
-        return self._tell(Command.SEND_ANGLES, pack_angles(degrees_of(angles)) + _speed(speed))
+        return self._tell(
+            Command.SEND_ANGLES, pack_angles(degrees_of(angles)) + bytes((percent(speed),))
+        )
 
     def send_gripper(self, opening: float, speed: int) -> bool:
-        data = bytes((gripper_count(opening),)) + _speed(speed) + bytes((ADAPTIVE_GRIPPER,))
+        data = bytes((gripper_count(opening), percent(speed), ADAPTIVE_GRIPPER))
         return self._tell(Command.SET_GRIPPER, data)
 
     def stop(self) -> bool:
@@ -208,9 +211,3 @@ class WireDriver:
         self.trouble = f"{self.port}: no answer to {command.name} in {self._reply_ns / 1e9:g} s"
         self._renew = self._line.relayed  # its answer must not meet the next question
         return None
-
-
-def _speed(percent: int) -> bytes:
-    if isinstance(percent, bool) or not isinstance(percent, int) or not 1 <= percent <= 100:
-        raise ValueError(f"speed {percent}: expected a whole number 1 ... 100")
-    return bytes((percent,))
