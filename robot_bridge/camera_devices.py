@@ -26,7 +26,7 @@ def find_source(source: str, devices: Path = DEVICES) -> str | int:
     if "://" in source or "%" in source:
         return source
     path = Path(source)
-    if path.exists():
+    if path.exists() and not path.is_dir():
         # "/dev/v4l/by-id/..." are links: OpenCV's V4L2 backend wants the number.
         real = path.resolve()
         number = real.name.removeprefix("video")

@@ -220,6 +220,9 @@ def save_picture(report: PreflightReport, path: Path) -> bool:
         for field, style in (("wish", ":"), ("command", "-"), ("achieved", "--")):
             values = np.array([getattr(row, field)[joint] for row in report.rows])
             axis.plot(times, np.degrees(values) if angle else values, style, label=field)
+        middle, half = float(np.mean(axis.get_ylim())), 0.5 * float(np.ptp(axis.get_ylim()))
+        half = max(half, 1.0 if angle else 0.05)  # rounding must not look like motion
+        axis.set_ylim(middle - half, middle + half)
         axis.set_title(f"{JOINTS[joint]}, degrees" if angle else "gripper, 0 ... 1", fontsize=9)
     axes[0].legend(fontsize=8)
     distances = np.array([row.clearances for row in report.rows])

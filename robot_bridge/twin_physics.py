@@ -151,9 +151,10 @@ class TwinPhysics:
         flags = int(self.model.opt.disableflags)
         self.model.opt.disableflags = flags & ~flag if on else flags | flag
         self.model.body_gravcomp[:] = self._carried if on else 0.0
-        if on and not self.powered:
+        if on:
             self.error = 0
-            self.grip()
+            if not self.powered:
+                self.grip()
         self.powered = on
 
     def let_go(self) -> None:

@@ -146,6 +146,10 @@ def test_beyond_a_limit_is_refused_with_the_joints_code(bench):
     assert reading.error == 3
     bench.twin.write(POSE, None)
     assert bench.pass_time(0.1).error == 0
+    bench.twin.write(beyond, None)
+    assert bench.pass_time(0.1).error == 3
+    bench.twin.set_power(True)
+    assert bench.pass_time(0.1).error == 0
 
 
 @pytest.mark.parametrize("target", [np.zeros(5), np.full(6, np.nan)])
