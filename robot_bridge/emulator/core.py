@@ -62,13 +62,17 @@ class EmulatorConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ArmState:
-    """The truth about the arm, whatever the wire says; degrees, gripper 0 ... 100."""
+    """The truth about the arm, whatever the wire says; degrees, gripper 0 ... 100.
+
+    `gripper_lost` counts commands to which the gripper was deaf (`Faults.gripper_deaf_s`).
+    """
 
     degrees: np.ndarray
     target: np.ndarray
     moving: bool
     gripper: float
     gripper_target: float
+    gripper_lost: int
     powered: bool
     newest_only: bool
     queued: int
@@ -147,6 +151,7 @@ class Emulator:
                 joints.moving,
                 self._gripper.value,
                 self._gripper.target,
+                self._firmware.gripper_lost,
                 self._firmware.powered,
                 joints.newest_only,
                 joints.queued,

@@ -53,6 +53,7 @@ class Firmware:
         powered: the servos have power; without, commands are acknowledged and nothing moves.
         error: the register of 07.
         heard_arm_ns: when the last arm command came, for the gripper that is deaf after it.
+        gripper_lost: commands that it did not hear.
     """
 
     def __init__(self, joints: Joints, gripper: Gripper, versions: Versions) -> None:
@@ -60,6 +61,7 @@ class Firmware:
         self.powered = True
         self.error = 0
         self.heard_arm_ns = -(10**12)
+        self.gripper_lost = 0
         self.faults = Faults()
         self._now_ns = 0
         self._stale_gripper: int | None = None
@@ -255,6 +257,7 @@ class Firmware:
 
     def _grasp(self, value: int, speed: int) -> None:
         deaf = (self._now_ns - self.heard_arm_ns) / 1e9 < self.faults.gripper_deaf_s
+        self.gripper_lost += deaf
         if self.powered and not deaf and value <= 100:
             self.gripper.go(value, float(np.clip(speed, 1, 100)))
 

@@ -301,7 +301,8 @@ def _switch_on(robot: CountedRobot) -> None:
 def _judge_safety(case: Case, stage: Stage) -> None:
     """By what reached the arm, not by our own code."""
     entries = stage.arm.journal.entries()
-    assert stage.arm.journal.dropped == 0
+    assert stage.arm.journal.dropped == 0, "the journal is not whole"
+    assert stage.arm.state().gripper_lost == 0, "a gripper command came too soon"
     violations = audit(entries, case.audit, stage.forbidden)
     assert not violations, "\n".join(map(str, violations[:5]))
 

@@ -245,6 +245,7 @@ def test_a_gripper_command_too_soon_after_the_arms_is_lost():
     bench.go(ZERO, seconds=0.03)
     assert bench.ask(Command.SET_GRIPPER, b"\x14\x64") == b"\x01"
     assert bench.arm.state().gripper_target == 100
+    assert bench.arm.state().gripper_lost == 1
     bench.wait(0.03)
     bench.tell(Command.SET_GRIPPER, b"\x14\x64")
     assert bench.arm.state().gripper_target == 20

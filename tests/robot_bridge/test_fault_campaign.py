@@ -5,7 +5,8 @@
 
 import pytest
 
-from tests.robot_bridge.fault_cases import CASES, COMBINATIONS, Case
+from robot_bridge.emulator import Faults
+from tests.robot_bridge.fault_cases import CASES, COMBINATIONS, Case, table
 from tests.robot_bridge.fault_stage import StallMeter, Violated, play
 
 pytest.importorskip("pymycobot")
@@ -37,3 +38,19 @@ def test_ends_as_documented(case: Case, line: str, driver: str, tmp_path):
                 # A machine that gives nobody time for so long looks like another fault.
                 if meter.longest_s < STALL_S or attempt == 2:
                     raise
+
+
+def test_the_documented_table_is_this_one(repository):
+    assert (repository / "docs/faults.md").read_text() == table()
+
+
+def test_every_fault_of_the_emulator_has_a_case():
+    healthy = Faults()
+    used = {
+        name
+        for case in CASES
+        for name, value in vars(case.faults).items()
+        if value != getattr(healthy, name)
+    }
+    durations = {"spike_s", "late_s", "fragment_s"}
+    assert used == set(vars(healthy)) - durations
