@@ -8,7 +8,7 @@ Examples:
     robot-bridge check
     robot-bridge check --robot=serial:/dev/ttyACM0
     robot-bridge check --robot=tcp:192.168.1.159:9000 --seconds=10
-    robot-bridge check --config=my_arm.toml --policy=ws://192.168.1.20:8321
+    robot-bridge check --config=my_arm.toml --policy=ws://192.168.1.20:8765
 """
 
 import argparse

@@ -53,7 +53,7 @@ def check_arm(
 def _check_identity(identity: Mapping[str, Any]) -> Iterator[Finding]:
     shown = ", ".join(f"{key} {value}" for key, value in identity.items())
     yield Finding("ok", "arm", f"connected, ready for streamed targets: {shown}")
-    atom = identity.get("atom")
+    atom = identity.get("atom_version")
     if isinstance(atom, int | float) and atom < _GOOD_ATOM:
         yield Finding(
             "warn",

@@ -6,7 +6,7 @@ until you stop it. Each episode is written to a log; the page shows everything a
 button.
 
 Examples:
-    robot-bridge run --policy=ws://192.168.1.20:8321
+    robot-bridge run --policy=ws://192.168.1.20:8765
     robot-bridge run --policy=~/policies/pick_place --robot=serial:/dev/mycobot
     robot-bridge run --config=my_arm.toml --instruction="put the cube in the box"
     robot-bridge run --config=my_arm.toml --wait_for_start      # a service: starts on the page

@@ -22,7 +22,9 @@ _READY_S = 15.0
 _LINE_S = 0.2
 _OBEYED_TICKS = 3  # after these a command was looked at
 _EPISODE = ("running", "hold")
-_STOPPED = ("fault", "estop")
+# A hold is no end where somebody can let it go on.
+_ACKNOWLEDGED = ("fault", "estop")
+_STOPPED = ("hold", *_ACKNOWLEDGED)
 STOPPED_STATUS = 3
 
 
@@ -97,6 +99,7 @@ class Session:
                 name, arguments = self._plan.at_start
                 self._command(name, **arguments)
         if mode in _STOPPED:
+            # Nobody is there who could acknowledge or resume it.
             return self._quit or not self._attended
         finished = number - (mode in _EPISODE)
         if self._plan.episodes is not None and finished >= self._plan.episodes:
@@ -146,7 +149,7 @@ def run_session(parts: Parts, config: Config, plan: Plan) -> int:
         reason = bridge.run(plan.seconds, session.step)
         line.end()
         last = bridge.status()
-        stopped = last["mode"] in _STOPPED
+        stopped = last["mode"] in (_ACKNOWLEDGED if attended else _STOPPED)
         if stopped:
             print(f"stopped ({last['mode']}): {last['reason']}")
     summarize(last, reason, stdout)

@@ -62,19 +62,19 @@ def status_line(status: Mapping[str, Any]) -> str:
     if reading is None:
         parts.append("no reading")
     else:
-        degrees = " ".join(f"{np.degrees(angle):6.1f}" for angle in reading["angles"])
+        degrees = " ".join(f"{np.degrees(angle):.1f}" for angle in reading["angles"])
         believed = "" if reading["gripper_measured"] else "?"
         parts.append(f"{degrees} deg, gripper {reading['gripper']:.2f}{believed}")
-    source = status["source"]
-    late = f", {source['late']} late" if source["late"] else ""
-    parts.append(f"{source['name']}{late}")
-    if count := sum(status["interventions"].values()):
-        parts.append(f"{count} interventions")
-    recorder = status["recorder"]
+    source, recorder = status["source"], status["recorder"]
     if recorder["recording"]:
         parts.append(f"{recorder['steps']} steps")
+    if count := sum(status["interventions"].values()):
+        parts.append(f"{count} interventions")
     if trouble := recorder["trouble"] or status["robot"]["last_error"] or source["last_error"]:
         parts.append(trouble)
+    if source["late"]:
+        parts.append(f"{source['late']} late")
+    parts.append(source["name"])
     if status["mode"] not in ("running", "approach") and status["reason"]:
         parts.insert(1, str(status["reason"]))
     line = " · ".join(parts)
