@@ -4,7 +4,8 @@ Per side a fresh emulated arm (a process of its own, on a pseudo-terminal), a po
 keeps every core busy (`bridge_policy.py`) and a bridge at --rate_hz that reads the arm, shows the
 policy a 224x224 picture, checks, sends and records every step. Sides: "bridge" (`daemon.Bridge` as
 it is) and "naive": the same tick, paced by `time.sleep` for the rest of the period, no priorities,
-no care about garbage. Lateness is against the intended begin of each tick. Examples:
+no care about garbage; and "bare": a clock without a bridge, at the same priority: what the machine
+itself does to a thread. Lateness is against the intended begin of each tick. Examples:
 
     python benchmarks/bridge_jitter.py --minutes 0.5
     python benchmarks/bridge_jitter.py --minutes 10 --json benchmarks/results/bridge_NAME.json
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDES = ("bridge", "naive")
+SIDES = ("bridge", "naive", "bare")
 PACKAGES = ("numpy", "websockets", "msgpack", "pyserial")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 _READY_S = 120.0
@@ -52,6 +53,7 @@ class Row(NamedTuple):
     late_max_ms: float
     busy_p50_ms: float
     busy_p99_ms: float
+    busy_max_ms: float
     very_late: int
     skipped: int
     steps: int
@@ -153,12 +155,12 @@ def first_line(child):
 
 def measure(side, robot, policy, flags):
     """Runs one side in this process; returns the row's fields but `unsafe`."""
-    from bridge_sides import run_bridge, run_naive
+    from bridge_sides import run_bare, run_bridge, run_naive
 
     with tempfile.TemporaryDirectory(prefix="bridge-jitter-") as folder:
         memory = Memory(60 * flags.minutes)
-        run = run_bridge if side == "bridge" else run_naive
-        found = run(robot, policy, Path(folder), flags, memory.look)
+        runs = {"bridge": run_bridge, "naive": run_naive, "bare": run_bare}
+        found = runs[side](robot, policy, Path(folder), flags, memory.look)
     fields = {"side": side, "rate_hz": flags.rate_hz, "minutes": flags.minutes, **found}
     return fields | {"rss_first_mb": memory.first_mb, "rss_last_mb": memory.last_mb}
 

@@ -16,6 +16,7 @@ from robot_bridge.operator import Gate, Operator
 from robot_bridge.parts import Parts
 from robot_bridge.policy import RemotePolicy
 from robot_bridge.ports import open_robot
+from robot_bridge.real_time import Priorities, quiet_interpreter
 from robot_bridge.recorder import Recorder
 from robot_bridge.run_log import RunLog
 from robot_bridge.safety import Limits
@@ -79,7 +80,7 @@ def run_bridge(robot, policy, folder, flags, look):
             time.sleep(1.0)
             look()
         status = bridge.status()
-        timing, scheduling = bridge.timing.to_json(), ", ".join(bridge.scheduling)
+        timing, scheduling = bridge.timing.to_json(), bridge.scheduling
     return row_of(status, timing, scheduling, bridge.lost_steps)
 
 
@@ -119,11 +120,23 @@ def run_naive(robot, policy, folder, flags, look):
     return row_of(status.to_json(), timing.to_json(), "none", lost)
 
 
+def run_bare(robot, policy, folder, flags, look):
+    """`clock.Clock` with nothing to do: the machine's own lateness."""
+    clock, priorities = Clock(flags.rate_hz), Priorities()
+    end = time.monotonic() + 60 * flags.minutes
+    with quiet_interpreter():
+        while time.monotonic() < end:
+            if clock.wait().number % round(flags.rate_hz) == 0:
+                look()
+    nothing = {"recorder": {"steps": 0}, "source": {"chunks": 0}, "mode": "-", "reason": "-"}
+    return row_of(nothing, clock.timing.to_json(), priorities.reached, 0)
+
+
 def row_of(status, timing, scheduling, lost):
     """Fields of a row from the last status."""
     names = ("ticks", "very_late", "skipped", "late_p50_ms", "late_p99_ms", "late_max_ms")
     return {
-        **{name: timing[name] for name in (*names, "busy_p50_ms", "busy_p99_ms")},
+        **{name: timing[name] for name in (*names, "busy_p50_ms", "busy_p99_ms", "busy_max_ms")},
         "steps": status["recorder"]["steps"],
         "lost_steps": lost,
         "chunks": status["source"]["chunks"],

@@ -150,10 +150,11 @@ class ControlLoop:
     def unready(self) -> str:
         """Why nothing may move now, "" when it may."""
         scene = self.scene
+        old = judge(_ages(scene, None), self.parts.watchdog)
         return (
             scene.missing
             or reading_problem(scene.reading)
-            or ", ".join(judge(_ages(scene, None), self.parts.watchdog).reasons)
+            or ("" if old.level < Level.HOLD else ", ".join(old.reasons))
             or self.log.trouble
             or self._release.failure
             or _not_ready(self.source)

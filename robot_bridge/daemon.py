@@ -10,7 +10,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -21,12 +21,7 @@ from robot_bridge.obey import refused
 from robot_bridge.observations import Frame
 from robot_bridge.operator import COMMANDS, Gate, Operator
 from robot_bridge.parts import Parts
-from robot_bridge.real_time import (
-    SlackCollector,
-    quiet_interpreter,
-    raise_process,
-    raise_thread,
-)
+from robot_bridge.real_time import Priorities, SlackCollector, Upkeep, quiet_interpreter
 from robot_bridge.recorder import Log, Recorder, Unrecorded
 from robot_bridge.run_log import RunLog
 from robot_bridge.snapshot import take_snapshot
@@ -70,7 +65,7 @@ class Bridge:
         self._ending, self._ticked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run_loop, name="bridge-loop", daemon=True)
         self._opened = self._closed = False
-        self.scheduling: Sequence[str] = ()
+        self.scheduling = ""
         self.lost_steps = 0
 
     def open(self) -> None:
@@ -200,8 +195,9 @@ class Bridge:
 
     def _run_loop(self) -> None:
         """The loop's thread: ticks until it is told to end, then holds and ends the episode."""
-        collector, timing, timing_ns = SlackCollector(), self._clock.timing.to_json(), 0
-        with _real_time(self._real_time) as self.scheduling:
+        with _quiet(self._real_time) as upkeep:
+            self.scheduling = upkeep.scheduling
+            timing, timing_ns = self._clock.timing.to_json(), 0
             while not self._ending.is_set():
                 tick = self._clock.wait()
                 self._loop.tick()
@@ -209,8 +205,7 @@ class Bridge:
                     timing, timing_ns = self._clock.timing.to_json(), tick.woke_ns
                 self._tell(tick.number, timing, tick.woke_ns)
                 self._ticked.set()
-                if self._real_time:
-                    collector.collect(self._clock.slack_ns())
+                upkeep.between_ticks(self._clock.slack_ns())
             self._loop.end("the bridge was closed")
 
     def _tell(self, number: int, timing: Mapping[str, Any], now_ns: int) -> None:
@@ -221,14 +216,14 @@ class Bridge:
 
 
 @contextmanager
-def _real_time(wanted: bool) -> Iterator[Sequence[str]]:
+def _quiet(wanted: bool) -> Iterator[Upkeep]:
     if not wanted:
-        yield ()
+        yield Upkeep(None, None)
         return
-    reached = (raise_process(), raise_thread())
-    _LOG.info("scheduling: %s", ", ".join(reached))
     with quiet_interpreter():
-        yield reached
+        upkeep = Upkeep(Priorities(), SlackCollector())
+        _LOG.info("scheduling: %s", upkeep.scheduling)
+        yield upkeep
 
 
 @contextmanager
