@@ -91,22 +91,21 @@ def test_a_wish_that_jumps_is_reached_without_overshoot(rate_hz):
     assert np.diff(way).max() > 0.8 * 60 * DEGREE / rate_hz  # nor slower than it has to be
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("rate_hz", [10.0, 50.0])
-def test_it_brakes_before_a_joint_limit(rate_hz):
+def test_it_brakes_before_a_joint_limit(rate_hz, sign):
     """Joint 6 runs into its limit at full speed: it gets there, and with no abrupt stop."""
     limit = COMMAND_LIMITS[5]
-    pose = np.array(HOME)
-    pose[5] = limit - 1.0
-    loop = Loop(pose, rate_hz=rate_hz)
-    way = [pose[5]]
+    way = [limit - 1.0]
+    loop = Loop(np.array([*HOME[:5], sign * way[0]]), rate_hz=rate_hz)
     for _ in range(int(3 * rate_hz)):
-        verdict = loop.tick(moved(loop.target, 6, 12))
-        way.append(loop.target[5])
-    steps = np.diff(way) * rate_hz
+        verdict = loop.tick(moved(loop.target, 6, 12 * sign))
+        way.append(sign * loop.target[5])
+    speeds = np.diff(way) * rate_hz
     assert max(way) <= limit + 1e-12
     assert way[-1] == pytest.approx(limit, abs=1e-6)
-    assert steps.max() > 0.9 * 60 * DEGREE
-    assert np.abs(np.diff(steps)).max() * rate_hz <= 300 * DEGREE + 1e-6
+    assert speeds.max() > 0.9 * 60 * DEGREE
+    assert np.abs(np.diff(speeds)).max() * rate_hz <= 300 * DEGREE + 1e-6
     assert "limit:joint6" in verdict.interventions
 
 
@@ -315,6 +314,20 @@ def test_an_arm_that_starts_too_close_may_only_leave():
     for _ in range(9):
         assert not loop.tick(moved(loop.target, 2, -2)).held
     assert (judge.distances(loop.target[None])[0] >= judge.required).all()
+    # From then on it is like any other: there is no way back into the table.
+    for _ in range(8):
+        loop.tick(moved(loop.target, 2, 2))
+    assert (judge.distances(loop.target[None])[0] >= judge.required - 1e-6).all()
+
+
+def test_an_arm_that_is_pushed_into_the_table_is_not_followed():
+    loop = Loop(np.radians(DOWN))
+    while not loop.tick(moved(loop.target, 2, 1)).held:
+        pass
+    loop.measured, loop.frozen = moved(loop.target, 2, 4), True
+    before = loop.target
+    assert loop.tick(moved(before, 2, 2)).held
+    np.testing.assert_array_equal(loop.target, before)
 
 
 def test_a_joint_a_little_beyond_its_limit_may_only_come_back():
