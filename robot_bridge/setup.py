@@ -22,7 +22,15 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "arp_jax/__init__.py").rea
 SHARED = {
     "arp_jax": ["__init__", "compile_cache", "serve", "specs"],
     "arp_jax.control": ["*"],
-    "arp_jax.export": ["__init__", "protocol", "runtime", "server"],
+    "arp_jax.export": [
+        "__init__",
+        "inference_queue",
+        "protocol",
+        "runtime",
+        "server",
+        "server_metrics",
+        "weights",
+    ],
     "arp_jax.sim": ["__init__", "render", "scene"],
     "arp_jax.sim.mycobot": ["__init__", "arm", "bench_scene", "tools"],
 }

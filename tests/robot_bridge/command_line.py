@@ -1,13 +1,17 @@
-"""The robot-bridge command as a user starts it, its scripts, and what it leaves behind."""
+"""The robot-bridge command as a user starts it: scripts, a policy, an arm, logs."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from robot_bridge.arm import HOME_DEGREES
+import numpy as np
+
+from arp_jax.specs import ObservationSpec, PolicySpec
+from robot_bridge.arm import HOME_DEGREES, action_spec, state_spec
 from robot_bridge.emulator import Emulator, EmulatorConfig, PtyPort, TcpPort, audit
 from robot_bridge.episode_log import read_log
 from tests.commands import run_module
@@ -28,6 +32,32 @@ seconds = 0.5
 angles_deg = {list(HOME_DEGREES)}
 seconds = 0.6
 """
+
+
+@dataclasses.dataclass
+class HomeActor:
+    """A policy that wants joint 1 a little further on in each row."""
+
+    spec: PolicySpec
+    content_hash: str = "c0ffee"
+
+    @property
+    def manifest(self):
+        return {"policy": "home", "content_hash": self.content_hash}
+
+    def act(self, observation, seed=0):
+        rows = np.repeat(observation["state"][:, -1:], self.spec.horizon, axis=1)
+        rows[..., 0] += 0.01 * np.arange(self.spec.horizon)
+        return rows.astype(np.float32)
+
+    def warm_up(self):
+        return 0.0
+
+
+def policy_spec(rate_hz=10.0):
+    """Of a policy that fits the arm with a gripper."""
+    observation = ObservationSpec((state_spec(True),))
+    return PolicySpec(observation, action_spec(True, rate_hz), window=1, horizon=10)
 
 
 def write_script(folder, text=SCRIPT):

@@ -6,16 +6,16 @@ import signal
 import numpy as np
 import pytest
 
-from arp_jax.specs import ObservationSpec, PolicySpec
-from robot_bridge.arm import action_spec, state_spec
 from robot_bridge.config import read_config
 from robot_bridge.emulator import Faults
 from robot_bridge.frames import Command
 from tests.policy_servers import running_server
 from tests.robot_bridge.command_line import (
+    HomeActor,
     bridge,
     emulated_arm,
     logs_in,
+    policy_spec,
     running_bridge,
     wait_for_line,
     wait_until,
@@ -23,34 +23,9 @@ from tests.robot_bridge.command_line import (
 )
 
 
-@dataclasses.dataclass
-class HomeActor:
-    """A policy that wants joint 1 a little further on in each row."""
-
-    spec: PolicySpec
-    content_hash: str = "c0ffee"
-
-    @property
-    def manifest(self):
-        return {"policy": "home", "content_hash": self.content_hash}
-
-    def act(self, observation, seed=0):
-        rows = np.repeat(observation["state"][:, -1:], self.spec.horizon, axis=1)
-        rows[..., 0] += 0.01 * np.arange(self.spec.horizon)
-        return rows.astype(np.float32)
-
-    def warm_up(self):
-        return 0.0
-
-
 def received(arm):
     """Ids of everything that reached the arm, in order."""
     return [entry.frame.command for entry in arm.journal.entries() if entry.frame is not None]
-
-
-def policy_spec(rate_hz=10.0):
-    observation = ObservationSpec((state_spec(True),))
-    return PolicySpec(observation, action_spec(True, rate_hz), window=1, horizon=10)
 
 
 @pytest.mark.parametrize(("kind", "driver"), [("serial", "wire"), ("tcp", "pymycobot")])
