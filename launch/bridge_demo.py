@@ -36,7 +36,7 @@ DATASET = "bridge_demo"
 READY_S = 300.0
 APPROACH_S = 60.0
 # What a person may notice between click and stop; the machine of the demonstration may be busy.
-STOP_S = 1.0
+STOP_S = 2.0
 CONFIG = f"""
 [loop]
 rate_hz = {RATE_HZ}
@@ -137,6 +137,7 @@ def check_log(folder: Path, seconds: float, results: Results) -> EpisodeLog | No
     log = read_log(paths[0])
     expected = seconds * RATE_HZ
     results.check("the log is whole", log.damage is None and log.end is not None, log.state)
+    results.check("it says why it ended", "estop" in str(log.end), str(log.end))
     results.check(
         "a step each tick", len(log.steps) >= 0.95 * expected,
         f"{len(log.steps)} of {expected:.0f}",
@@ -150,11 +151,13 @@ def convert(logs: Path, out: Path, steps: int, results: Results) -> None:
     """The log as RLDS, validated by the project's own check."""
     run_command(["datasets/convert_bridge_log.py", str(logs), "--name", DATASET, "--out", str(out)])
     versions = [path.parent for path in out.rglob("dataset_info.json")]
-    results.check("converted to RLDS", len(versions) == 1, ", ".join(map(str, versions)) or "-")
+    results.check(
+        "converted to RLDS", len(versions) == 1, versions[0].parent.name if versions else "-"
+    )
     report = out.parent / "validation.json"
     run_command(["-m", "arp_jax.data.validate", str(versions[0]), "--json", str(report)])
     found = json.loads(report.read_text())
-    results.check("validated", True, f"no errors; {report}")
+    results.check("validated", True, f"no errors; {report.name}")
     counted = found.get("steps")
     if counted is not None:
         results.check("no step was lost", counted == steps, f"{counted} of {steps}")

@@ -342,8 +342,18 @@ class WebServer:
             except ValueError as error:
                 LOG.error("web: no page was heard, and hold was refused: %s", error)
             if not held:
-                LOG.warning("web: no page was heard for %g s: hold", self._settings.deadman_s)
-                self._deadman_holds, held = self._deadman_holds + 1, True
+                held = True
+                self._tell_hold()
+
+    def _tell_hold(self) -> None:
+        """A hold by the dead man's switch is counted, and written down as what it was."""
+        self._deadman_holds += 1
+        text = f"no page was heard for {self._settings.deadman_s:g} s: hold"
+        LOG.warning("web: %s", text)
+        try:
+            self._bridge.command("note", text=text)
+        except ValueError as error:
+            LOG.error("web: the log does not say so: %s", error)
 
     def _may_move(self) -> bool:
         """Whether the arm moves, or nobody knows."""
