@@ -222,6 +222,7 @@ CASES = (
         "connection reset",
         "the connection breaks and can be opened again at once",
         event="drop connection",
+        differs={("serial", "pymycobot"): EITHER},
     ),
     Case(
         "reboot",

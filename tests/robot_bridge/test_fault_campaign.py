@@ -3,11 +3,15 @@
 `pytest -m faults` runs all of it (a quarter of an hour); a few cases run always.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from robot_bridge.emulator import Faults
 from tests.robot_bridge.fault_cases import CASES, COMBINATIONS, Case, table
 from tests.robot_bridge.fault_stage import StallMeter, Violated, play
+from tests.robot_bridge.fault_storm import STOPPABLE, stop_despite, storm
 
 pytest.importorskip("pymycobot")
 STALL_S = 0.1
@@ -25,19 +29,37 @@ def every_case():
             yield pytest.param(case, line, driver, id=f"{case.name}-{line}-{driver}", marks=marks)
 
 
-@pytest.mark.parametrize(("case", "line", "driver"), every_case())
-def test_ends_as_documented(case: Case, line: str, driver: str, tmp_path):
+def unless_stalled(run: Callable[[Path], None], folder: Path) -> None:
+    """Runs it; again when it failed while the machine gave nobody time."""
     for attempt in range(3):
         with StallMeter() as meter:
             try:
-                play(case, line, driver, tmp_path / f"logs{attempt}")
+                run(folder / f"logs{attempt}")
                 return
             except Violated:
                 raise
             except AssertionError:
-                # A machine that gives nobody time for so long looks like another fault.
                 if meter.longest_s < STALL_S or attempt == 2:
                     raise
+
+
+@pytest.mark.parametrize(("case", "line", "driver"), every_case())
+def test_ends_as_documented(case: Case, line: str, driver: str, tmp_path):
+    unless_stalled(lambda log: play(case, line, driver, log), tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("line", "driver"), COMBINATIONS)
+@pytest.mark.parametrize("case", STOPPABLE, ids=lambda case: case.name)
+def test_an_emergency_stop_arrives(case: Case, line: str, driver: str, tmp_path):
+    unless_stalled(lambda log: stop_despite(case, line, driver, log), tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("line", "driver"), COMBINATIONS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_storm_of_faults_is_survived(seed: int, line: str, driver: str, tmp_path):
+    unless_stalled(lambda log: storm(seed, line, driver, log), tmp_path)
 
 
 def test_the_documented_table_is_this_one(repository):
