@@ -155,12 +155,16 @@ def fragments(pieces: Sequence[Piece], size: int) -> list[Piece]:
     """The same bytes in pieces of at most `size`; everything in one where that is enough.
 
     Small pieces of a large message keep both ends busy at the same time, and nobody holds an
-    interpreter lock for long.
+    interpreter lock for long. Small arrays travel together.
     """
     if sum(map(len, pieces)) <= size:
         return [b"".join(pieces)]
-    views = [memoryview(piece) for piece in pieces]
-    return [view[i : i + size] for view in views for i in range(0, len(view), size)]
+    parts: list[Piece] = []
+    for large, group in itertools.groupby(pieces, lambda piece: len(piece) > size // 8):
+        for piece in group if large else [b"".join(group)]:
+            view = memoryview(piece)
+            parts.extend(view[i : i + size] for i in range(0, len(view), size))
+    return parts
 
 
 def decode(data: bytes | bytearray | memoryview, shared: memoryview | None = None) -> Message:

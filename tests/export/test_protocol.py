@@ -134,11 +134,11 @@ def test_what_is_not_sent(value, message):
 
 
 def test_fragments_are_the_same_bytes():
-    pieces = encode(Query(1, 2, {"a": np.arange(100, dtype=np.uint8), "b": np.zeros(7)}))
+    pieces = encode(Query(1, 2, {"a": np.arange(9000).astype(np.uint8), "b": np.zeros(5)}))
     whole = b"".join(pieces)
     assert fragments(pieces, len(whole)) == [whole]
-    parts = fragments(pieces, 10)
-    assert max(map(len, parts)) == 10
+    parts = fragments(pieces, 4000)
+    assert [len(part) for part in parts] == [len(whole) - 9040, 4000, 4000, 1000, 40]
     assert b"".join(parts) == whole
 
 
