@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arp_jax.normalize import Affine
+from arp_jax.policies.base import make_physical_act
 from launch.demo_policy import HORIZON, PERIOD_S, PHASE_JOINTS, FigurePolicy
 from robot_bridge.arm import COMMAND_LIMITS, CONTROL_HZ, HOME
 
@@ -15,7 +17,9 @@ EXECUTED = 8
 def act():
     policy = FigurePolicy()
     params = policy.init(jax.random.key(0), {})
-    chunk = jax.jit(lambda state: policy.act(params, {"state": state[None, None]}, None)[0])
+    physical = make_physical_act(policy, {"action": Affine(np.zeros(7), np.ones(7))})
+    key = jax.random.key(0)
+    chunk = jax.jit(lambda state: physical(params, {"state": state[None, None]}, key)[0])
     return lambda state: np.asarray(chunk(jnp.asarray(state, jnp.float32)))
 
 
