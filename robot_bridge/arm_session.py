@@ -15,6 +15,8 @@ from robot_bridge.robots import RobotError
 LOG = logging.getLogger(__name__)
 TRIES = 3
 TRY_AGAIN_S = 0.05
+# Together longer than the drivers wait for late replies to die out (`reply_ledger.py`).
+ANSWER_TRIES, ANSWER_AGAIN_S = 9, 0.15
 POWER_TRIES, POWER_AGAIN_S = 40, 0.2  # servos need seconds to come up
 T = TypeVar("T")
 
@@ -129,11 +131,11 @@ class ArmSession:
         )
 
     def _answer(self, question: Callable[[], T | None], what: str) -> T:
-        for _ in range(TRIES):
+        for _ in range(ANSWER_TRIES):
             answer = question()
             if answer is not None:
                 return answer
-            self._pause(TRY_AGAIN_S)
+            self._pause(ANSWER_AGAIN_S)
         raise RobotError(
             f"{self._driver.port}: no answer when asked {what}; is the arm on, and an M5 set to "
             f"'Transponder', 'USB UART' on its screen?"

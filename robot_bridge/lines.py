@@ -114,7 +114,12 @@ class SerialLine:
 
 
 class TcpLine:
-    """A TCP connection to the server that the vendor ships for the Pi."""
+    """A TCP connection to the server that the vendor ships for the Pi.
+
+    It is closed in order, not reset: after a reset that server closes its own port to the arm and
+    swallows the next message. The price: a frame that is under way when the network fails may
+    still be delivered when it comes back.
+    """
 
     relayed = True
 
@@ -135,8 +140,13 @@ class TcpLine:
 
     def close(self) -> None:
         connection, self._socket = self._socket, None
-        if connection is not None:
-            connection.close()
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):  # cut already
+            connection.shutdown(socket.SHUT_WR)
+            connection.setblocking(False)
+            connection.recv(4096)  # unread bytes would make a reset of it
+        connection.close()
 
     def write(self, data: bytes) -> None:
         connection = self._opened()

@@ -74,7 +74,7 @@ class MyCobot:
         self._count = _Counters()
         self._misses = 0  # exchanges in a row without an answer
         self._doubtful_stops = 0
-        self._ready = False  # prepared and not lost since
+        self._admitted = self._ready = False  # `connect` succeeded once; prepared, not lost since
         self._searches = 0
         self._search_ns: int | None = None  # lost: when to look for it again
         self._trouble = ""
@@ -132,10 +132,6 @@ class MyCobot:
             **dataclasses.asdict(self._count),
         )
 
-    def counters(self) -> Mapping[str, int]:
-        """Of the driver, for people."""
-        return self._driver.counters()
-
     def close(self) -> None:
         """See `Robot.close`."""
         with self._wake:
@@ -164,6 +160,7 @@ class MyCobot:
         try:
             return future.result(REQUEST_S)
         except concurrent.futures.TimeoutError:
+            future.cancel()  # it must not happen later, unexpected
             raise RobotError(f"{self.name}: no result in {REQUEST_S:g} s") from None
 
     def _want_stop(self) -> None:
@@ -183,11 +180,12 @@ class MyCobot:
             try:
                 self._turn()
             except Exception as error:
-                # The owner outlives whatever went wrong: without it nothing could stop the arm.
+                # The owner outlives all that goes wrong: without it nothing could stop the arm.
                 LOG.exception("%s: unexpected error", self.name)
                 self._lose(f"{type(error).__name__}: {error}")
         for _, future in self._requests:
-            future.set_exception(RobotError(f"{self.name}: closed"))
+            if future.set_running_or_notify_cancel():
+                future.set_exception(RobotError(f"{self.name}: closed"))
         for _ in range(LAST_STOPS):
             if not self._driver.is_open or self._stop_once():
                 break
@@ -200,7 +198,7 @@ class MyCobot:
             now_ns = self._clock_ns()
             search = self._search_ns is not None and now_ns >= self._search_ns
             stop = self._schedule.stop_wanted and self._driver.is_open
-            if self._requests and not stop:
+            if self._requests and not (stop and self._ready):
                 request = self._requests.pop(0)
             elif (self._ready or stop) and not search:
                 job = self._schedule.next(now_ns, self._may_move)
@@ -216,7 +214,7 @@ class MyCobot:
 
     @property
     def _may_move(self) -> bool:
-        return self._ready and self._session.powered and not self._free
+        return self._admitted and self._ready and self._session.powered and not self._free
 
     def _wait_s(self, now_ns: int) -> float:
         wait_s = 1.0
@@ -227,6 +225,8 @@ class MyCobot:
         return max(SHORTEST_WAIT_S, wait_s)
 
     def _serve(self, action: Callable[[], Any], future: concurrent.futures.Future[Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             future.set_result(action())
         except Exception as error:  # whatever it is, it belongs to the caller, not to the owner
@@ -360,6 +360,7 @@ class MyCobot:
             )
         for _ in range(TRIES):
             if self._read_angles():
+                self._admitted = True
                 return self._session.identity()
             self._pause(TRY_AGAIN_S)
         raise RobotError(f"{self.name}: the arm answers but does not tell its angles")

@@ -30,7 +30,7 @@ class ReplyLedger:
         fences: commands to ask between.
     """
 
-    def __init__(self, forget_ns: int = 2_000_000_000, fences: Sequence[Command] = FENCES) -> None:
+    def __init__(self, forget_ns: int = 1_200_000_000, fences: Sequence[Command] = FENCES) -> None:
         self._forget_ns = forget_ns
         self._fences = tuple(fences)
         self._owed: dict[int, int] = {}  # command -> when it was given up

@@ -31,6 +31,7 @@ from robot_bridge.robots import RobotError
 ALL_JOINTS = 0
 ACKNOWLEDGED = b"\x01"
 NUDGE_AFTER_NS = 30_000_000
+MISSES_OF_NEW = 3
 
 
 @dataclasses.dataclass
@@ -69,11 +70,12 @@ class WireDriver:
         self._reader = FrameReader()
         self._ledger = ReplyLedger()
         self._interrupt = threading.Event()
-        self._renew = False  # the connection must be opened anew before it is used again
+        self._proven = False  # the present connection has given an answer
+        self._misses = 0  # exchanges in a row without one
         self._count = _Counters()
 
     def open(self) -> None:
-        self.is_open = self._renew = False
+        self.is_open, self._proven, self._misses = False, False, 0
         self._line.open()
         self._reader.reset()
         self.is_open = True
@@ -165,7 +167,7 @@ class WireDriver:
             return None
         self._count.exchanges += 1
         try:
-            if self._renew:
+            if self._line.relayed and self._is_worn():
                 self.open()
                 self._count.reopened += 1
             self._reader.junk += self._line.drain()
@@ -178,11 +180,20 @@ class WireDriver:
         now_ns = self._clock_ns()
         if reply is None:
             self._count.missed += 1
+            self._misses += 1
             self._ledger.missed(command, now_ns)
             return None
-        self.answered = True
+        self.answered, self._proven, self._misses = True, True, 0
         self._ledger.answered(command, now_ns)
         return reply
+
+    def _is_worn(self) -> bool:
+        """Whether a connection to a server must be opened anew after a miss.
+
+        Not after the first miss of a new one: the vendor's server swallows the first message after
+        some of its own errors, and would go on to do so.
+        """
+        return self._misses >= (1 if self._proven else MISSES_OF_NEW)
 
     def _gives_way(self, command: Command) -> bool:
         """Whether a stop is waiting, which only a stop clears."""
@@ -209,5 +220,4 @@ class WireDriver:
                 self._count.nudges += 1
                 behind = False
         self.trouble = f"{self.port}: no answer to {command.name} in {self._reply_ns / 1e9:g} s"
-        self._renew = self._line.relayed  # its answer must not meet the next question
         return None

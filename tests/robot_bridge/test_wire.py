@@ -1,5 +1,7 @@
 """Our own framing against the emulated arm: one transmission, and no answer believed by chance."""
 
+import contextlib
+import socket
 import threading
 import time
 
@@ -120,3 +122,47 @@ def test_frames_on_the_line_are_those_of_the_vendor():
         (frame,) = wired.frames()
     expected = "FE FE 0F 22 03 E8 00 00 00 00 00 00 00 00 FD DA 14 FA"
     assert encode(frame.command, frame.data) == bytes.fromhex(expected)
+
+
+class ForgetfulServer:
+    """Between a client and the emulated server: swallows the first message of each connection.
+
+    As the vendor's server does after errors of its own, when it has closed its port to the arm.
+    """
+
+    def __init__(self, behind: tuple[str, int]) -> None:
+        self._behind = behind
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self._listener.getsockname()
+        self.connections = 0
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                with client, socket.create_connection(self._behind, 5) as arm:
+                    arm.settimeout(0.15)
+                    client.recv(1024)
+                    while block := client.recv(1024):
+                        arm.sendall(block)
+                        with contextlib.suppress(TimeoutError):
+                            client.sendall(arm.recv(1024))
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def test_a_server_that_swallows_the_first_message_is_not_left_at_once():
+    with wired_arm("tcp") as wired, contextlib.closing(ForgetfulServer(wired.address)) as server:
+        driver = arm_driver("tcp:{}:{}".format(*server.address))
+        driver.open()
+        assert driver.get_angles() is None
+        assert near(driver.get_angles(), START)
+        assert driver.is_powered() is True
+        assert server.connections == 1
+        driver.close()

@@ -27,6 +27,7 @@ class WiredArm:
         if isinstance(port, PtyPort):
             self.url = f"serial:{port.path}"
         else:
+            self.address = port.address
             self.url = "tcp:{}:{}".format(*port.address)
 
     def count(self, command: Command) -> int:
