@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 MIN_TOKEN = 16
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _NAME = re.compile(r"[0-9A-Za-z._:-]+")
 
 
@@ -95,7 +94,7 @@ class Guard:
     def _is_own_name(self, name: str | None) -> bool:
         if name is None:
             return False
-        if name in _LOOPBACK_NAMES or name in {own.lower() for own in self.names}:
+        if is_loopback(name) or name in {own.lower() for own in self.names}:
             return True
         if is_loopback(self.host):
             return False

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from importlib import resources
 from typing import Any, Protocol, Self
 
@@ -137,16 +138,16 @@ class WebServer:
         Raises:
             OSError: the port cannot be bound; the message names it.
         """
-        started: threading.Event = threading.Event()
-        trouble: list[OSError] = []
-        work = lambda: asyncio.run(self._run(started, trouble))  # noqa: E731
+        bound: Future[int] = Future()
+        work = lambda: asyncio.run(self._run(bound))  # noqa: E731
         self._threads = [threading.Thread(target=work, name="web", daemon=True)]
         self._threads[0].start()
-        started.wait()
-        if trouble:
+        try:
+            self.port = bound.result()
+        except (OSError, OverflowError) as error:
             self._threads[0].join()
             where = f"{self._settings.host}:{self._settings.port}"
-            raise OSError(f"web page: {where} cannot be bound: {trouble[0]}") from trouble[0]
+            raise OSError(f"web page: {where} cannot be bound: {error}") from error
         if self._settings.deadman_s > 0:
             watch = threading.Thread(target=self._watch_page, name="web dead man", daemon=True)
             watch.start()
@@ -168,7 +169,7 @@ class WebServer:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    async def _run(self, started: threading.Event, trouble: list[OSError]) -> None:
+    async def _run(self, bound: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
         try:
             self._server = await serve(
@@ -186,12 +187,10 @@ class WebServer:
                 max_size=web_messages.MAX_MESSAGE_BYTES,
                 logger=LOG.getChild("socket"),
             )
-        except OSError as error:
-            trouble.append(error)
-            started.set()
+        except BaseException as error:
+            bound.set_exception(error)
             return
-        self.port = self._server.sockets[0].getsockname()[1]
-        started.set()
+        bound.set_result(self._server.sockets[0].getsockname()[1])
         await self._server.wait_closed()
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:

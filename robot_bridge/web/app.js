@@ -64,8 +64,8 @@ function update() {
   if (state !== null) {
     const { status } = state;
     document.body.dataset.mode = status.mode;
-    at("mode").textContent = modeText(status, connection);
-    at("reason").textContent = status.reason;
+    put(at("mode"), modeText(status, connection));
+    put(at("reason"), status.reason);
   }
   enable(connection);
   if (state !== null && connection === "live") showStatus(state.status);
@@ -75,6 +75,11 @@ function modeText(status, connection) {
   const name = NAMES[status.mode] ?? status.mode;
   const person = status.source.takeover && status.mode === "running" ? ", taken over" : "";
   return connection === "lost" ? `${name}?` : name + person;
+}
+
+/** Unchanged text is left alone: it would be read aloud again. */
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function banner(connection) {
@@ -87,7 +92,7 @@ function banner(connection) {
   if (connection === "lost" && !link.token) texts.lost = "Not connected: no token yet.";
   const text = texts[connection];
   at("banner").hidden = text === "";
-  if (at("banner").textContent !== text) at("banner").textContent = text;
+  put(at("banner"), text);
 }
 
 function enable(connection) {
@@ -191,8 +196,8 @@ function table(id, rows) {
     const line = body.rows[i] ?? body.insertRow();
     while (line.cells.length < 2) line.insertCell();
     const value = quality ? withDot(line.cells[1]) : plain(line.cells[1]);
-    if (line.cells[0].textContent !== name) line.cells[0].textContent = name;
-    if (value.textContent !== text) value.textContent = text;
+    put(line.cells[0], name);
+    put(value, text);
     line.dataset.state = quality || "";
     line.classList.toggle("more", name === "");
   });

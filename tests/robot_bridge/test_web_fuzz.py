@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
-from robot_bridge.web_guard import Guard, host_name
+from robot_bridge.web_guard import Guard, host_name, is_loopback
 from robot_bridge.web_messages import Beat, Command, Hello, parse_message
 from robot_bridge.web_server import WebServer, WebSettings
 from tests.robot_bridge.shown_bridge import ShownBridge
@@ -72,7 +72,7 @@ def test_no_name_but_our_own_passes(text):
         def get_all(self, key):
             return [text] if key == "Host" else []
 
-    own = host_name(text) in ("localhost", "127.0.0.1", "::1")
+    own = is_loopback(host_name(text) or "")
     assert (guard.refusal(Headers()) is None) == own
 
 

@@ -122,6 +122,7 @@ def test_the_page_is_served_with_headers_that_forbid_everything_foreign(server):
         ({"Host": "127.0.0.1:9"}, 200),  # another port: a tunnel
         ({"Host": "localhost"}, 200),
         ({"Host": "[::1]:8320"}, 200),
+        ({"Host": "127.0.0.2:8320"}, 200),
         ({"Host": "evil.example:8320"}, 403),
         ({"Host": "192.168.1.7:8320"}, 403),
         ({"Host": "localhost.evil.example"}, 403),
@@ -261,6 +262,8 @@ def test_a_public_address_needs_a_token(bridge):
 def test_a_port_in_use_is_named(server, bridge):
     with pytest.raises(OSError, match=str(server.port)):
         WebServer(bridge, WebSettings(port=server.port)).start()
+    with pytest.raises(OSError, match="70000"):
+        WebServer(bridge, WebSettings(port=70000)).start()
 
 
 def test_too_many_pages_and_too_many_messages(server, monkeypatch):
