@@ -85,6 +85,7 @@ class ControlLoop:
         self._seen_shuttings = gate.shuttings
         self._opening = False  # the gate is to be opened as soon as the joints are gripped
         self._acted_ns = self.scene.time_ns
+        self._sent_ns = self._acted_ns  # of the newest target
         self._waiting_ns = 0  # since when the source is expected to answer
         self._policy_ns: int | None = None  # observation of its last answer
         self._finished_ns: int | None = None  # since when the source has no further action
@@ -337,15 +338,14 @@ class ControlLoop:
             return
         gripper = [] if verdict.gripper is None else [verdict.gripper]
         command = np.array([*verdict.angles, *gripper])
-        sent_ns = 0  # a target that stays is not sent again
-        if not verdict.held:
+        if not verdict.held:  # a target that stays is not sent again
             if not self._gate.write(verdict.angles, verdict.gripper):
                 return  # a person was faster: the next tick knows
-            sent_ns = self._now_ns()
+            self._sent_ns = self._now_ns()
             self.target = command
         if self.mode is Mode.RUNNING:
             kind = self.source.kind
-            self.log.step(self.scene, command, wish, kind, sent_ns, verdict.interventions)
+            self.log.step(self.scene, command, wish, kind, self._sent_ns, verdict.interventions)
 
     def _keep_still(self) -> None:
         """Holds again when the arm still moves: a lost stop is worse than one too many."""

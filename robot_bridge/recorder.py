@@ -25,6 +25,7 @@ from robot_bridge.status import RecorderStatus
 _LOG = logging.getLogger(__name__)
 _QUALITY = 92
 _STEP_BYTES = 2048  # of a step without pictures, roughly, as Python objects
+_MARKER_BYTES = 512
 _RETRY_S = 0.5
 _ENDING_PATIENCE_S = 10.0
 
@@ -135,8 +136,9 @@ class Recorder:
         """Marks the present moment of the episode; `name` is of `episode_log.MARKERS`."""
         if name not in MARKERS:
             raise ValueError(f"marker {name!r} is unknown; use one of {MARKERS}")
-        if self._recording:
-            self._put(_Item(marker=(name, text)))
+        # A flood of notes must not fill the memory while the disk is away; all else counts.
+        if self._recording and (name != "note" or self._queued <= 2 * self._limit):
+            self._put(_Item(marker=(name, text), size=_MARKER_BYTES + len(text)))
 
     def end(self, reason: str) -> None:
         """The episode is over; does nothing when none runs."""

@@ -175,6 +175,26 @@ def test_a_queue_above_its_limit_is_trouble_until_it_is_written(tmp_path):
         assert recorder.close() == 0
 
 
+def test_a_flood_of_notes_is_bounded_and_steps_are_not_among_what_is_dropped(tmp_path):
+    recorder = Recorder(tmp_path, queue_bytes=20_000)
+    try:
+        path = recorder.begin(HEADER)
+        assert recorder.flush(PATIENCE_S)
+        with full_disk(path.stat().st_size + 1):
+            for _ in range(1000):
+                recorder.marker("note", "x" * 1000)
+            recorder.marker("success")
+            steps(recorder, 3)
+            assert recorder.status().queued_bytes < 60_000
+        recorder.end("done")
+        assert recorder.flush(PATIENCE_S)
+        log = read_log(path)
+        assert (len(log.steps), log.outcome) == (3, True)
+        assert 10 < len(log.markers) < 100
+    finally:
+        assert recorder.close() == 0
+
+
 def test_a_folder_that_vanished_is_trouble(tmp_path):
     folder = tmp_path / "stick"
     recorder = Recorder(folder, 10_000_000)
