@@ -26,8 +26,10 @@ class AuditLimits:
         period_s: added to the time between them: a delayed target is soon followed by the next.
         max_step: between two targets, however long the time between them.
         max_lead: of a target before the arm's true position (it lags).
-        max_restart: of the first target after a stop, a power switch or a break of `break_s`.
-        break_s: silence after which the arm must be read again.
+        max_break: of the first target after a stop, a switch of power or `break_s` of silence,
+            which a reconnection may cause in the middle of a motion.
+        max_restart: of the first target after the arm had to stand (`forbidden` of `audit`).
+        break_s: see there.
         gap_s: between arm and gripper commands; `tolerance_s` for what the machine adds.
         speeds: range of the speed argument.
         queued: so many targets may wait in an arm that is in queue mode.
@@ -39,6 +41,7 @@ class AuditLimits:
     period_s: float = 0.15
     max_step: float = 30.0
     max_lead: float = 35.0
+    max_break: float = 27.0
     max_restart: float = 10.0
     break_s: float = 1.0
     gap_s: float = 0.05
@@ -80,7 +83,7 @@ def audit(
         entries: of a journal, oldest first.
         limits: what is safe.
         forbidden: (from, until) monotonic ns in which no motion may be commanded at all, e.g.
-            while the bridge was in e-stop.
+            while the bridge was in e-stop; in order.
     """
     judge = _Judge(limits, forbidden)
     for entry in entries:
@@ -94,6 +97,8 @@ class _Judge:
     def __init__(self, limits: AuditLimits, forbidden: Sequence[tuple[int, int]]) -> None:
         self.violations: list[Violation] = []
         self._limits, self._forbidden = limits, forbidden
+        self._to_stand = deque(forbidden)  # those that still lie ahead
+        self._stood = False
         # Targets of the last `break_s`, unless something broke the stream.
         self._recent: deque[tuple[int, tuple[float, ...]]] = deque()
         self._arm_ns = self._gripper_ns = -(10**15)
@@ -102,6 +107,10 @@ class _Judge:
         # Bytes without a header's begin nothing, whatever follows them.
         if entry.junk and HEADER[0] in entry.block:
             self._blame(entry, "form", f"{entry.junk} bytes that are no frame")
+        while self._to_stand and self._to_stand[0][1] < entry.time_ns:
+            self._to_stand.popleft()
+            self._stood = True
+            self._recent.clear()
         if entry.event or entry.command in _BREAKS:
             self._recent.clear()
         if entry.command in MOTION | GRIPPER_MOTION:
@@ -165,7 +174,9 @@ class _Judge:
         while recent and entry.time_ns - recent[0][0] > 1e9 * limits.break_s:
             recent.popleft()
         if not recent:
-            if lead > limits.max_restart:
+            allowed = limits.max_restart if self._stood else limits.max_break
+            self._stood = False
+            if lead > allowed:
                 self._blame(entry, "restart", f"first target {lead:.1f} degrees from the arm")
             return
         step = _largest(target, recent[-1][1])

@@ -55,9 +55,9 @@ def cases():
     yield "step", way(0, 6, 37)
     yield "speed", way(0, 6, 27)
     yield "speed", way(*[0, 6, 12, 18], wait=0.02)
-    yield "restart", way(11)
-    yield "restart", way(0, 6, 12).send(Command.STOP).target(30)
-    yield "restart", way(0, 6, 12, wait=1.5).target(24)
+    yield "restart", way(28)
+    yield "restart", way(0, 6, 12).send(Command.STOP).target(40)
+    yield "restart", way(0, 6, 12, wait=1.5).target(41)
     yield "lead", way(*range(0, 130, 6), speed=10)
     yield "value", way(0, speed=0)
     yield "value", way(0, speed=101)
@@ -112,4 +112,14 @@ def test_an_interrupted_stream_may_go_on_near_the_arm():
     assert sender.target(16).rules() == []
     sender.arm.set_power(False)
     sender.arm.set_power(True)
-    assert sender.target(40).rules() == ["restart"]
+    assert sender.target(44).rules() == ["restart"]
+
+
+def test_after_standing_the_first_target_must_be_nearer():
+    sender = Sender()
+    sender.target(0).send(Command.STOP)
+    stood = (sender.now_ns, sender.now_ns + 10**8)
+    sender.now_ns += 2 * 10**8
+    entries = sender.target(12).arm.journal.entries()
+    assert audit(entries) == []
+    assert [violation.rule for violation in audit(entries, forbidden=[stood])] == ["restart"]
