@@ -34,7 +34,7 @@ SHARED = {
     "arp_jax.sim": ["__init__", "render", "scene"],
     "arp_jax.sim.mycobot": ["__init__", "arm", "bench_scene", "tools"],
 }
-REQUIRES = ["msgpack", "numpy", "prometheus-client", "pyserial", "simplejpeg", "websockets>=13"]
+REQUIRES = ["msgpack", "numpy", "prometheus-client", "pyserial", "simplejpeg", "websockets>=17"]
 EXTRAS = {
     "cameras": ["opencv-python-headless"],
     "twin": ["mujoco>=3.17,<4.1"],
