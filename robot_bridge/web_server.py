@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from importlib import resources
 from typing import Any, Protocol, Self
 
@@ -177,7 +178,7 @@ class WebServer:
                 self._settings.host,
                 self._settings.port,
                 process_request=self._answer,
-                create_connection=_CountedConnection,
+                create_connection=partial(_CountedConnection, set()),  # type: ignore[arg-type]
                 compression=None,
                 server_header=None,
                 open_timeout=HELLO_S,
@@ -364,12 +365,25 @@ class WebServer:
 
 
 class _CountedConnection(ServerConnection):
-    """Refuses more connections than the process can afford."""
+    """Refuses more connections than the process can afford.
+
+    Args:
+        counted: those that are open, of one server.
+    """
+
+    def __init__(self, counted: set[ServerConnection], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._counted = counted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if len(self.server.handler_tasks) > MAX_CONNECTIONS:
+        self._counted.add(self)
+        if len(self._counted) > MAX_CONNECTIONS:
             self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._counted.discard(self)
+        super().connection_lost(exc)
 
 
 def _read_files() -> dict[str, tuple[bytes, str]]:
