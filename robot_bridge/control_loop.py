@@ -162,6 +162,10 @@ class ControlLoop:
             or self._misfit()
         )
 
+    def power_on(self) -> None:
+        """Switches the servos on; the arm is not moving."""
+        self._release.power_on()
+
     def _misfit(self) -> str:
         """Why the source's policy does not fit this robot; "" for a fitting or unlearned one."""
         spec = getattr(self.source, "spec", None)

@@ -149,11 +149,12 @@ class Bridge:
         """Asks for something; returns at once, the loop acts at its next tick.
 
         Commands: start (idle: approach, then run: an episode begins), stop (ends the run: idle),
-        hold, resume, estop (latched), reset (after a fault or e-stop: idle), success and failure
-        (mark the episode and end it), note(text), instruction(text) (of the next episode),
-        takeover(how="jog" | "free") (a person instead of the source: by `jog` and `gripper`, or by
-        hand with free joints), give_back (ends it), jog(joint, change) (rad, at most
-        `operator.MAX_JOG_RAD`), gripper(opening) (0 ... 1).
+        hold, resume, estop (latched), reset (after a fault or e-stop: idle), power_on (after a
+        restart of the arm; it stays where it is), success and failure (mark the episode and end
+        it), note(text), instruction(text) (of the next episode), takeover(how="jog" | "free") (a
+        person instead of the source: by `jog` and `gripper`, or by hand with free joints),
+        give_back (ends it), jog(joint, change) (rad, at most `operator.MAX_JOG_RAD`),
+        gripper(opening) (0 ... 1).
 
         Raises:
             ValueError: unknown, wrong arguments, or not possible in this mode; says why.

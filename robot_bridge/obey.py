@@ -8,7 +8,7 @@ to whoever asked.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from robot_bridge.modes import TABLE, Event, Mode
+from robot_bridge.modes import MOVING, TABLE, Event, Mode
 from robot_bridge.operator import COMMANDS, Request
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _EVENTS = {
     "reset": Event.RESET,
 }
 _EPISODE = (Mode.RUNNING, Mode.HOLD)
+_OF_EPISODES = ("success", "failure", "takeover")
 _BY_HAND = ("jog", "gripper", "give_back")
 
 
@@ -32,7 +33,7 @@ def refused(mode: Mode, takeover: bool, name: str) -> str | None:
         return None
     usable = ", ".join(possible(mode, takeover))
     where = "mode running or hold, while a person has taken over" if name in _BY_HAND else ""
-    where = where or ("" if name in _EVENTS else "mode running or hold")
+    where = where or ("mode running or hold" if name in _OF_EPISODES else "")
     only = f" (only in {where})" if where else ""
     return f"{name} is not possible in mode {mode}{only}; possible: {usable}"
 
@@ -47,7 +48,9 @@ def _does_something(mode: Mode, takeover: bool, name: str) -> bool:
         return (mode, _EVENTS[name]) in TABLE
     if name in _BY_HAND:
         return takeover and mode in _EPISODE
-    return mode in _EPISODE or name not in ("success", "failure", "takeover")
+    if name == "power_on":
+        return mode not in MOVING and mode is not Mode.ESTOP
+    return mode in _EPISODE or name not in _OF_EPISODES
 
 
 def obey(loop: "ControlLoop", request: Request) -> None:
@@ -93,5 +96,7 @@ def _little_things(loop: "ControlLoop", name: str, arguments: Mapping[str, Any])
         loop.jogged.open_gripper(arguments["opening"])
     elif name == "note":
         loop.log.note(arguments["text"])
+    elif name == "power_on":
+        loop.power_on()
     elif name == "instruction":
         loop.log.instruction = arguments["text"]

@@ -39,6 +39,7 @@ COMMANDS: dict[str, dict[str, type]] = {
     "resume": {},
     "estop": {},
     "reset": {},
+    "power_on": {},
     "success": {},
     "failure": {},
     "note": {"text": str},

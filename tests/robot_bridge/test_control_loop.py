@@ -14,6 +14,7 @@ from robot_bridge.episode_log import read_log
 from robot_bridge.modes import MOVING, Mode
 from robot_bridge.obey import possible
 from robot_bridge.observations import Frame
+from robot_bridge.robots import RobotError
 from robot_bridge.watchdog import AgeLimits, WatchdogLimits
 from tests.robot_bridge.loop_rig import RATE_HZ, Rig
 
@@ -143,6 +144,8 @@ def test_estop_is_latched(rig, tmp_path):
         rig.ask(name)
         assert_holds(rig, Mode.ESTOP, "estop by the operator")
     assert possible(rig.mode, False) == ["hold", "estop", "reset", "note", "instruction"]
+    rig.ask("power_on")
+    assert "set_power" not in rig.robot.calls
     rig.ask("reset")
     assert_holds(rig, Mode.IDLE, "reset by the operator")
     rig.start()
@@ -313,6 +316,27 @@ def test_power_off_is_a_fault(rig):
     rig.ask("start")
     assert rig.mode is Mode.IDLE
     assert "not started: the arm's power is off" in rig.loop.reason
+    rig.ask("power_on")
+    rig.wait(lambda: rig.twin.read().powered)
+    rig.wait(lambda: rig.release.gripped)
+    rig.start()
+
+
+def test_power_that_cannot_be_switched_on_says_so(rig):
+    rig.tick(2)
+    rig.twin.set_power(False)
+    rig.robot.broken["set_power"] = RobotError("the e-stop is pressed")
+    rig.ask("power_on")
+    rig.wait(lambda: rig.release.failure)
+    rig.robot.broken.clear()
+    rig.twin.set_power(True)
+    rig.tick()
+    rig.ask("start")
+    assert rig.mode is Mode.IDLE
+    assert rig.loop.reason.endswith("could not be switched on: the e-stop is pressed")
+    rig.ask("power_on")
+    rig.wait(lambda: not rig.release.failure)
+    rig.start()
 
 
 def test_a_log_in_trouble_holds(rig):
