@@ -15,50 +15,25 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from importlib import resources
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from robot_bridge import web_messages
-from robot_bridge.modes import MOVING
-from robot_bridge.observations import Frame
+from robot_bridge.web_bridge import Bridge
+from robot_bridge.web_deadman import DeadMan
 from robot_bridge.web_guard import Guard, choose_token, page_headers
+from robot_bridge.web_http import CountedConnection, read_files, respond
 
 LOG = logging.getLogger(__name__)
 DEFAULT_PORT = 8320
-SCRIPTS = ("app", "link", "plots")
-FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in SCRIPTS},
-}
 MAX_PAGES = 8
-# Each connection costs a file descriptor, and the arm's port needs one to be opened again.
-MAX_CONNECTIONS = 48
 HELLO_S = 5.0
 MESSAGES_PER_S = 40
 # Close codes 4000-4999 belong to the application.
 WRONG_TOKEN, WRONG_MESSAGE, TOO_MANY, TOO_FAST = 4401, 4400, 4429, 4430
-
-
-class Bridge(Protocol):
-    """What the server needs of `daemon.Bridge`; all of it may be called from any thread."""
-
-    def status(self) -> dict[str, Any]:
-        """Snapshot of the last tick as plain JSON values (`status.Status.to_json`)."""
-        ...
-
-    def frame(self, camera: str) -> Frame | None:
-        """The newest picture of a camera."""
-        ...
-
-    def command(self, name: str, **arguments: Any) -> None:
-        """Asks for something; ValueError with a reason when it cannot be."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,20 +79,16 @@ class WebServer:
         settings: WebSettings,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        if not 0 <= settings.deadman_s < 60 or 0 < settings.deadman_s < 0.5:
-            raise ValueError(f"web dead man's time {settings.deadman_s} s: 0 (off), or 0.5 ... 60")
         self._bridge, self._settings, self._clock_ns = bridge, settings, clock_ns
         self._token = choose_token(settings.host, settings.token)
         self._guard = Guard(settings.host, self._token, settings.names)
-        self._files = _read_files()
-        self._last_beat_ns: int | None = None
+        self._files = read_files()
+        self._deadman = DeadMan(bridge, settings.deadman_s, clock_ns)
         self._pages: set[ServerConnection] = set()
         self._pictures: dict[str, tuple[int, bytes]] = {}
-        self._deadman_holds = 0
-        self._closing = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
-        self._threads: list[threading.Thread] = []
+        self._thread: threading.Thread | None = None
         self.port = 0
 
     @property
@@ -141,28 +112,25 @@ class WebServer:
         """
         bound: Future[int] = Future()
         work = lambda: asyncio.run(self._run(bound))  # noqa: E731
-        self._threads = [threading.Thread(target=work, name="web", daemon=True)]
-        self._threads[0].start()
+        self._thread = threading.Thread(target=work, name="web", daemon=True)
+        self._thread.start()
         try:
             self.port = bound.result()
         except (OSError, OverflowError) as error:
-            self._threads[0].join()
+            self._thread.join()
             where = f"{self._settings.host}:{self._settings.port}"
             raise OSError(f"web page: {where} cannot be bound: {error}") from error
-        if self._settings.deadman_s > 0:
-            watch = threading.Thread(target=self._watch_page, name="web dead man", daemon=True)
-            watch.start()
-            self._threads.append(watch)
+        self._deadman.start()
         return self
 
     def close(self) -> None:
         """Disconnects the pages and ends the threads; twice does no harm."""
-        self._closing.set()
         loop, server = self._loop, self._server
         if loop is not None and server is not None and not loop.is_closed():
             loop.call_soon_threadsafe(server.close)
-        for thread in self._threads:
-            thread.join()
+        if self._thread is not None:
+            self._thread.join()
+        self._deadman.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -178,7 +146,7 @@ class WebServer:
                 self._settings.host,
                 self._settings.port,
                 process_request=self._answer,
-                create_connection=partial(_CountedConnection, set()),  # type: ignore[arg-type]
+                create_connection=partial(CountedConnection, set()),  # type: ignore[arg-type]
                 compression=None,
                 server_header=None,
                 open_timeout=HELLO_S,
@@ -197,29 +165,29 @@ class WebServer:
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Files and the e-stop as plain HTTP; None lets the socket's handshake go on."""
         if (reason := self._guard.refusal(request.headers)) is not None:
-            return _response(http.HTTPStatus.FORBIDDEN, reason)
+            return respond(http.HTTPStatus.FORBIDDEN, reason)
         host, path = request.headers["Host"], request.path.partition("?")[0]
         if path == "/estop":
             return self._stop_by_request(request)
         if request.method != "GET":
-            return _response(http.HTTPStatus.METHOD_NOT_ALLOWED, "only GET", {"Allow": "GET"})
+            return respond(http.HTTPStatus.METHOD_NOT_ALLOWED, "only GET", {"Allow": "GET"})
         if path == "/socket":
             return None
         if path not in self._files:
-            return _response(http.HTTPStatus.NOT_FOUND, "no such page", page_headers(host))
+            return respond(http.HTTPStatus.NOT_FOUND, "no such page", page_headers(host))
         content, kind = self._files[path]
         headers = {"Content-Type": kind, **page_headers(host)}
-        return _response(http.HTTPStatus.OK, content, headers)
+        return respond(http.HTTPStatus.OK, content, headers)
 
     def _stop_by_request(self, request: Request) -> Response:
         """The e-stop for a page whose socket is gone."""
         if request.method != "POST":
-            return _response(http.HTTPStatus.METHOD_NOT_ALLOWED, "only POST", {"Allow": "POST"})
+            return respond(http.HTTPStatus.METHOD_NOT_ALLOWED, "only POST", {"Allow": "POST"})
         if not self._guard.authorized(request.headers):
             LOG.warning("web: an e-stop request without the right token was refused")
-            return _response(http.HTTPStatus.UNAUTHORIZED, "wrong token")
+            return respond(http.HTTPStatus.UNAUTHORIZED, "wrong token")
         self._bridge.command("estop")
-        return _response(http.HTTPStatus.OK, "stopped")
+        return respond(http.HTTPStatus.OK, "stopped")
 
     async def _talk(self, socket: ServerConnection) -> None:
         """One page, from hello to goodbye."""
@@ -279,7 +247,7 @@ class WebServer:
             await socket.close(WRONG_MESSAGE, str(error)[:100])
             return
         if isinstance(message, web_messages.Beat):
-            self._last_beat_ns = self._clock_ns()
+            self._deadman.beat()
             beats[0] = message.sent
         elif isinstance(message, web_messages.Command):
             reason: str | None = None
@@ -299,7 +267,7 @@ class WebServer:
                 status = self._bridge.status()
                 age_ms = (self._clock_ns() - status["time_ns"]) / 1e6
                 await socket.send(
-                    web_messages.state_message(status, age_ms, beats[0], self._deadman_holds)
+                    web_messages.state_message(status, age_ms, beats[0], self._deadman.holds)
                 )
                 if time.monotonic() >= next_pictures:
                     next_pictures = time.monotonic() + 1 / self._settings.picture_hz
@@ -327,78 +295,3 @@ class WebServer:
         age_ms = (self._clock_ns() - frame.time_ns) / 1e6
         await socket.send(web_messages.picture_message(camera, age_ms, known[1]))
         sent[camera] = frame.time_ns
-
-    def _watch_page(self) -> None:
-        """Dead man's switch; in a thread of its own, so that a stuck event loop ends in a hold."""
-        limit_ns, held = int(self._settings.deadman_s * 1e9), False
-        while not self._closing.wait(0.05):
-            beat = self._last_beat_ns
-            lost = beat is None or self._clock_ns() - beat > limit_ns
-            if not lost or not self._may_move():
-                held = False
-                continue
-            try:
-                self._bridge.command("hold")
-            except ValueError as error:
-                LOG.error("web: no page was heard, and hold was refused: %s", error)
-            if not held:
-                held = True
-                self._tell_hold()
-
-    def _tell_hold(self) -> None:
-        """A hold by the dead man's switch is counted, and written down as what it was."""
-        self._deadman_holds += 1
-        text = f"no page was heard for {self._settings.deadman_s:g} s: hold"
-        LOG.warning("web: %s", text)
-        try:
-            self._bridge.command("note", text=text)
-        except ValueError as error:
-            LOG.error("web: the log does not say so: %s", error)
-
-    def _may_move(self) -> bool:
-        """Whether the arm moves, or nobody knows."""
-        try:
-            return self._bridge.status()["mode"] in MOVING
-        except Exception:
-            LOG.exception("web: the bridge's status cannot be read")
-            return True
-
-
-class _CountedConnection(ServerConnection):
-    """Refuses more connections than the process can afford.
-
-    Args:
-        counted: those that are open, of one server.
-    """
-
-    def __init__(self, counted: set[ServerConnection], *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._counted = counted
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._counted.add(self)
-        if len(self._counted) > MAX_CONNECTIONS:
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._counted.discard(self)
-        super().connection_lost(exc)
-
-
-def _read_files() -> dict[str, tuple[bytes, str]]:
-    folder = resources.files("robot_bridge") / "web"
-    return {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
-
-
-def _response(
-    status: http.HTTPStatus, content: bytes | str, headers: Mapping[str, str] | None = None
-) -> Response:
-    body = content.encode() if isinstance(content, str) else content
-    fields = {
-        "Content-Type": "text/plain; charset=utf-8",
-        "Connection": "close",
-        "Content-Length": str(len(body)),
-        **(headers or {}),
-    }
-    return Response(status.value, status.phrase, Headers(fields), body)

@@ -13,11 +13,12 @@ import simplejpeg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from robot_bridge import web_server
+from robot_bridge import web_http, web_server
 from robot_bridge.modes import Mode
 from robot_bridge.web_guard import choose_token, host_name
+from robot_bridge.web_http import FILES
 from robot_bridge.web_messages import PROTOCOL
-from robot_bridge.web_server import FILES, WebServer, WebSettings
+from robot_bridge.web_server import WebServer, WebSettings
 from tests.robot_bridge.shown_bridge import HEIGHT, WIDTH, ShownBridge, TestCamera
 
 TOKEN = "a-token-for-tests-0123456789"
@@ -292,7 +293,7 @@ def test_a_reader_that_does_not_read_keeps_nobody_else_waiting(server):
 
 
 def test_connections_are_counted(bridge, monkeypatch):
-    monkeypatch.setattr(web_server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(web_http, "MAX_CONNECTIONS", 4)
     with WebServer(bridge, WebSettings(port=0, token=TOKEN)) as server:
         idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(12)]
         ended = 0
