@@ -167,17 +167,20 @@ class ObservationWindow:
         self._seen.clear()
 
     def push(self, observation: Observation) -> None:
-        """Takes the newest observation."""
+        """Takes the newest observation; one before the last begins anew (another clock)."""
+        if self._seen and observation.time_ns < self._seen[-1].time_ns:
+            self._seen.clear()
         self._seen.append(observation)
         # One older than the window stays, for the time nearest to the window's beginning.
         oldest = observation.time_ns - self._window * self._period
         while len(self._seen) > 1 and self._seen[1].time_ns < oldest:
             self._seen.popleft()
 
-    def history(self) -> dict[str, list[np.ndarray]]:
-        """name -> W arrays, oldest first: those nearest to 0 .. W - 1 periods before the newest.
+    def history(self) -> tuple[int, dict[str, list[np.ndarray]]]:
+        """Time of the newest observation, and name -> W arrays, oldest first.
 
-        Before an episode's first observation stands that one, as in training.
+        They are those nearest to W - 1 .. 0 periods before the newest. Before an episode's first
+        observation stands that one, as in training.
 
         Raises:
             LookupError: nothing was pushed yet.
@@ -195,4 +198,4 @@ class ObservationWindow:
                 rows.setdefault(name, []).append(np.asarray(value, np.float32))
             for name, frame in seen.frames.items():
                 rows.setdefault(name, []).append(frame.image)
-        return rows
+        return newest, rows

@@ -87,7 +87,7 @@ class RemotePolicy:
         self._connected = False
         self._requests = 0
         self._plans: _Plans | None = None
-        self._asking: int | None = None  # time of the observation to ask about next
+        self._asking = False  # about the newest observation, as soon as the policy is free
         self._asked: int | None = None  # time of the observation last asked about
         self._forget()
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
@@ -125,8 +125,8 @@ class RemotePolicy:
             self._plans.window.push(observation)
             if not self._due(observation.time_ns):
                 return
-            self._skipped += self._asking is not None
-            self._asking = observation.time_ns
+            self._skipped += self._asking
+            self._asking = True
             self._changed.notify_all()
 
     def action(self, time_ns: int) -> PlannedAction | None:
@@ -168,7 +168,7 @@ class RemotePolicy:
         if self._plans is not None:
             self._plans.window.clear()
             self._plans.timeline.clear()
-        self._asking = self._asked = None
+        self._asking, self._asked = False, None
         self._episode_requests = self._requests  # answers to requests up to here are of no use
         self._queries = self._chunks = self._late = self._skipped = 0
         self._latency_ms = 0.0
@@ -181,7 +181,8 @@ class RemotePolicy:
             return True
         # Half a period of tolerance: ticks jitter.
         waited = (time_ns - self._asked) / self._plans.period_ns
-        return waited > self._plans.execution.period - 0.5
+        # Before the last one: another clock.
+        return waited > self._plans.execution.period - 0.5 or waited < 0
 
     def _run(self) -> None:
         """The thread: connects, answers queries, connects again."""
@@ -242,7 +243,7 @@ class RemotePolicy:
             with self._changed:
                 if isinstance(answer, Problem):
                     self._asked = None
-                    self._last_error = f"{answer.field}: {answer.message}"
+                    self._last_error = f"{answer.field}: {answer.message}"[:500]
                     _log.warning("policy: %s", self._last_error)
                 elif query.request > self._episode_requests:
                     self._merge(answer, query, now)
@@ -250,7 +251,7 @@ class RemotePolicy:
     def _next_query(self, client: PolicyClient) -> Query | None:
         """Waits until there is something to ask; None at the end or when the connection is gone."""
         with self._changed:
-            while self._asking is None:
+            while not self._asking:
                 if self._closing:
                     return None
                 if not client.is_open:
@@ -261,8 +262,8 @@ class RemotePolicy:
             assert self._plans is not None
             self._requests += 1
             self._queries += 1
-            self._asked, self._asking = self._asking, None
-            seen = self._plans.window.history()
+            self._asked, seen = self._plans.window.history()
+            self._asking = False
             wanted = self._plans.spec.observation.names
             return Query(
                 self._requests,

@@ -155,7 +155,8 @@ def observation(time_ns, value):
 
 
 def values(window):
-    history = window.history()
+    newest, history = window.history()
+    assert newest > 0
     assert [image.max() for image in history["image"]] == [row[0] for row in history["state"]]
     assert all(row.dtype == np.float32 for row in history["state"])
     return [row[0] for row in history["state"]]
@@ -172,6 +173,9 @@ def test_a_window_begins_with_the_first_observation():
     window.clear()
     window.push(observation(9 * PERIOD, 7))
     assert values(window) == [7, 7, 7]
+    window.push(observation(PERIOD, 8))  # from another clock
+    assert values(window) == [8, 8, 8]
+    assert window.history()[0] == PERIOD
 
 
 @pytest.mark.parametrize("faster", [1, 5])

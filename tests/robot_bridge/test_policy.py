@@ -2,17 +2,20 @@
 
 import contextlib
 import os
+import re
 import socket
 import threading
 import time
 
 import numpy as np
 import pytest
+from websockets.sync.server import serve
 
 from arp_jax.control.execution import Execution
+from arp_jax.export.protocol import Actions, Metadata, Problem, Query, encode
 from robot_bridge.observations import Frame, Observation
 from robot_bridge.policy import RemotePolicy, default_execution
-from robot_bridge.policy_client import PolicyError, PolicyRefused
+from robot_bridge.policy_client import PolicyClient, PolicyError, PolicyRefused
 from tests.policy_servers import RATE_HZ, SPEC, TOKEN, CountingActor, running_server
 
 PERIOD = int(1e9 / RATE_HZ)
@@ -229,6 +232,66 @@ def test_a_server_that_accepts_and_is_silent():
         address = f"ws://127.0.0.1:{silent.getsockname()[1]}"
         with remote(address, timeout_s=0.5) as policy:
             wait_for(lambda: "does not answer" in policy.health().last_error, "still waiting")
+
+
+@contextlib.contextmanager
+def server_that_says(*messages):
+    """Sends these, and then neither reads nor says anything."""
+
+    def talk(connection):
+        for message in messages:
+            connection.send(b"".join(encode(message)))
+        over.wait(PATIENCE_S)
+
+    over = threading.Event()
+    # It reads a message ahead and no further, so that a sender meets a full buffer.
+    options = {"compression": None, "max_size": None, "max_queue": 1, "close_timeout": 0.2}
+    with serve(talk, "127.0.0.1", 0, **options) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{listening.socket.getsockname()[1]}"
+        finally:
+            over.set()
+            listening.shutdown()
+            thread.join()
+
+
+def test_a_server_that_stops_reading_is_given_up():
+    large = Query(1, 0, {"image": np.zeros(30_000_000, np.uint8)})
+    with (
+        server_that_says(Metadata("x", SPEC)) as address,
+        PolicyClient(address, timeout_s=0.5) as client,
+    ):
+        with pytest.raises(PolicyError, match=r"connection to .* broke"):
+            client.ask(large)
+        assert not client.is_open
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Metadata("x", SPEC), "metadata in the middle"),
+        (Query(1, 0, {}), "sent a query instead"),
+        (Actions(1, 0, np.zeros((9, 3), np.float32)), r"sent actions \[9, 3\]"),
+    ],
+)
+def test_answers_that_are_none(answer, message):
+    with server_that_says(Metadata("x", SPEC), answer) as address, remote(address) as policy:
+        policy.wait_ready(PATIENCE_S)
+        see(policy, 1.0)
+        wait_for(lambda: re.search(message, policy.health().last_error), "it was believed")
+        assert policy.health().chunks == 0
+
+
+def test_answers_to_other_queries_are_passed_over():
+    right = np.ones((9, 2), np.float32)
+    answers = (Actions(77, 0, 5 * right), Problem(88, "policy", "not yours"), Actions(1, 0, right))
+    with server_that_says(Metadata("x", SPEC), *answers) as address, remote(address) as policy:
+        policy.wait_ready(PATIENCE_S)
+        seen = see(policy, 1.0)
+        wait_for(lambda: policy.health().chunks, "no chunk")
+        assert policy.action(seen).action[0] == 1
 
 
 def test_close_does_not_wait_for_an_answer():
