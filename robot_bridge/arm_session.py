@@ -17,7 +17,7 @@ TRIES = 3
 TRY_AGAIN_S = 0.05
 # Together longer than the drivers wait for late replies to die out (`reply_ledger.py`).
 ANSWER_TRIES, ANSWER_AGAIN_S = 9, 0.15
-POWER_TRIES, POWER_AGAIN_S = 40, 0.2  # servos need seconds to come up
+POWER_TRIES, POWER_AGAIN_S = 25, 0.2  # servos need seconds to come up
 T = TypeVar("T")
 
 

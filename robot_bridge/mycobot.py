@@ -25,6 +25,7 @@ from robot_bridge.wire_schedule import Job, JobKind, WireSchedule
 
 LOG = logging.getLogger(__name__)
 SHORTEST_WAIT_S = 0.001
+STOP_AGAIN_S = 0.01
 RETRY_S = 0.25  # between attempts to find a lost arm
 REQUEST_S = 20.0
 SEARCHES_PER_OPENING = 8
@@ -236,7 +237,8 @@ class MyCobot:
         """One exchange and what follows from it."""
         began_ns, answered, lost = self._clock_ns(), False, ""
         if job.kind is JobKind.STOP:
-            self._stop_once()
+            if not self._stop_once():
+                time.sleep(STOP_AGAIN_S)  # a broken port may fail at once
             return
         if job.kind is JobKind.TARGET:
             assert job.angles is not None
@@ -293,10 +295,10 @@ class MyCobot:
         """Transmits a stop; whether it is known to have arrived."""
         with self._wake:
             self._stopping = True  # nobody interrupts it
-        sure = self._driver.stop()
+        was_open, sure = self._driver.is_open, self._driver.stop()
         if sure:
             self._doubtful_stops = 0
-        else:
+        elif was_open:
             self._count.unanswered += 1
             # Old servers hand on no acknowledgement. A question that is answered afterwards says
             # that stops sent before it have been through, unless the line loses them all.
@@ -393,4 +395,4 @@ class MyCobot:
                     self._wake.wait(left_ns / 1e9)
                     continue
             if not self._stop_once():
-                time.sleep(SHORTEST_WAIT_S)
+                time.sleep(STOP_AGAIN_S)

@@ -30,8 +30,17 @@ from robot_bridge.lines import BAUD, CONNECT_S, serial_advice, tcp_advice
 from robot_bridge.reply_ledger import ReplyLedger
 from robot_bridge.robots import RobotError
 
+try:
+    import termios
+
+    # What pyserial lets through when the device is gone.
+    PORT_ERRORS: tuple[type[Exception], ...] = (OSError, termios.error)
+except ImportError:  # Windows
+    PORT_ERRORS = (OSError,)
+
 T = TypeVar("T")
 REPLY_S = 0.25  # its own 0.5 s would make a stop wait as long
+SETTLE_S = 0.05
 # The server waits 0.1 s for the arm: after that long nothing more of the past comes.
 SERVER_S = 0.15
 # Harmless questions, as in `reply_ledger.FENCES`.
@@ -235,10 +244,10 @@ class PymycobotDriver:
             pass  # there was no answer
         except RobotError as error:
             self.is_open, self.trouble = False, str(error)
-        except OSError as error:
+        except PORT_ERRORS as error:
             self.is_open, self.trouble = False, f"{self.port}: {error}"
         except Exception as error:
-            # struct.error, TypeError, its own complaints, termios.error: no reading, all of them.
+            # struct.error, TypeError, its own complaints: no reading, all of them.
             self.trouble = f"{self.port}: {command.name}: {type(error).__name__}: {error}"
         now_ns = self._clock_ns()
         if reply is None:
@@ -247,6 +256,10 @@ class PymycobotDriver:
             self._renew = self._relayed
             if self.is_open and self._relayed and self._is_cut():
                 self.is_open, self.trouble = False, f"{self.port}: the server closed the connection"
+            if command is not Command.STOP:
+                # It takes the first frame for the answer: an old one would make the next call
+                # miss its own answer, and so on, unless that has come (and is flushed) before.
+                self._interrupt.wait(SETTLE_S)
             return None
         self.answered, self.trouble = True, ""
         self._ledger.answered(command, now_ns)
