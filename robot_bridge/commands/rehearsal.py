@@ -5,8 +5,8 @@ an error. Without MuJoCo it says so and asks for the word that skips it. The reh
 `preflight.py`'s.
 """
 
+import importlib.util
 import time
-from typing import TextIO
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from robot_bridge.robots import Reading, Robot, RobotError
 from robot_bridge.sources import ActionSource
 
 _READING_S = 5.0
+_OR_WITHOUT = "; or say --no_preflight: then only safety stands between source and arm"
+
+
+class NoDryRun(RobotError):
+    """A dry run is not possible here; the message says what is missing."""
 
 
 class PolicyClock(SteppedClock):
@@ -51,9 +56,11 @@ def rehearse(
         seconds: that the source gets.
 
     Raises:
-        RobotError: the arm does not answer, or MuJoCo or OpenGL is missing.
-        ValueError: the machine has something that the twin has not.
+        RobotError: the arm does not answer.
+        NoDryRun: MuJoCo or OpenGL is missing, or the machine has something that the twin has not.
     """
+    if importlib.util.find_spec("mujoco") is None:
+        raise NoDryRun("no dry run without MuJoCo: pip install 'robot-bridge[twin]'")
     reading = first_reading(machine.robot)
     plan = Rehearsal(
         limits=config.safety.limits(config.robot.tool),
@@ -72,8 +79,8 @@ def rehearse(
     clock.rehearsing = True
     try:
         return preflight(source, plan, clock)
-    except RuntimeError as error:
-        raise RobotError(str(error)) from error
+    except (RuntimeError, ValueError) as error:
+        raise NoDryRun(f"no dry run is possible: {error}") from error
     finally:
         clock.rehearsing = False
 
@@ -94,15 +101,30 @@ def first_reading(robot: Robot) -> Reading:
     return reading
 
 
-def allow(report: PreflightReport, out: TextIO) -> None:
-    """Prints what the dry run showed; raises ValueError with the reasons if it refuses."""
-    for line in describe(report):
-        print(line, file=out)
+def allow_motion(
+    config: Config,
+    machine: Machine,
+    source: ActionSource,
+    clock: PolicyClock,
+    goal: np.ndarray | None,
+    seconds: float,
+) -> None:
+    """Rehearses and prints what it showed; returns only if the arm may do the same.
+
+    Args:
+        clock, goal, seconds: see `rehearse`.
+
+    Raises:
+        RobotError: the arm does not answer, or a dry run is not possible.
+        ValueError: the dry run refuses, with its reasons.
+    """
+    try:
+        report = rehearse(config, machine, source, clock, goal, seconds)
+    except NoDryRun as error:
+        raise NoDryRun(f"{error}{_OR_WITHOUT}") from error
+    print("\n".join(describe(report)), flush=True)
     if report.reasons:
-        raise ValueError(
-            f"the dry run refuses: {'; '.join(report.reasons)} "
-            "(--no_preflight skips it: then only safety stands between source and arm)"
-        )
+        raise ValueError(f"the dry run refuses: {', '.join(report.reasons)}{_OR_WITHOUT}")
 
 
 def describe(report: PreflightReport) -> list[str]:

@@ -23,7 +23,6 @@ A script of key poses (.toml), degrees and seconds:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ from robot_bridge.commands.flags import (
     config_of,
 )
 from robot_bridge.commands.recordings import open_course
-from robot_bridge.commands.rehearsal import PolicyClock, allow, rehearse
+from robot_bridge.commands.rehearsal import PolicyClock, allow_motion
 from robot_bridge.commands.session import Plan, run_session
 from robot_bridge.config import Config
 from robot_bridge.replay_check import ReplayReport, check_log
@@ -85,8 +84,7 @@ def play(
     with open_machine(config) as machine:
         if not is_simulated(config) and not flags.no_preflight:
             length = min(seconds + 1.0, _LONGEST_REHEARSAL_S)
-            clock = PolicyClock()
-            allow(rehearse(config, machine, source, clock, source.start, length), sys.stdout)
+            allow_motion(config, machine, source, PolicyClock(), source.start, length)
         plan = Plan(
             question=f"{source.name} will move {machine.robot.name}. Is its space clear?",
             yes=flags.yes or is_simulated(config),

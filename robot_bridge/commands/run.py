@@ -30,7 +30,7 @@ from robot_bridge.commands.flags import (
     add_motion_flags,
     config_of,
 )
-from robot_bridge.commands.rehearsal import PolicyClock, allow, rehearse
+from robot_bridge.commands.rehearsal import PolicyClock, allow_motion
 from robot_bridge.commands.session import Plan, run_session
 from robot_bridge.config import Config
 from robot_bridge.policy import RemotePolicy
@@ -89,8 +89,7 @@ def _run(
     if is_simulated(config):
         print("the arm is the twin: nothing real moves, no dry run")
     elif not flags.no_preflight:
-        report = rehearse(config, machine, source, clock, pose, flags.preflight_seconds)
-        allow(report, sys.stdout)
+        allow_motion(config, machine, source, clock, pose, flags.preflight_seconds)
     plan = Plan(
         question=f"{source.name} will move {machine.robot.name}. Is its space clear?",
         yes=flags.yes or flags.wait_for_start or is_simulated(config),

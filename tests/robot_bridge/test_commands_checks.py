@@ -2,13 +2,16 @@
 
 import contextlib
 import os
+import re
 import socket
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from arp_jax.specs import CameraSpec
+from robot_bridge.__main__ import main
 from robot_bridge.arm import HOME, action_spec
 from robot_bridge.cameras import Capture, OpenCvCamera
 from robot_bridge.commands.calibrate import Measured, settings, swing
@@ -18,8 +21,9 @@ from robot_bridge.commands.check_zero import check_zero
 from robot_bridge.commands.lag_fit import Lag, fit_lag
 from robot_bridge.config import Config, read_config
 from robot_bridge.emulator import Faults
+from robot_bridge.frames import Command
 from robot_bridge.observations import Frame
-from tests.robot_bridge.command_line import emulated_arm
+from tests.robot_bridge.command_line import emulated_arm, write_script
 from tests.robot_bridge.test_cameras import HEIGHT, WIDTH, write_video
 
 
@@ -79,6 +83,31 @@ def test_a_port_that_cannot_be_asked():
     (finding,) = check_zero(read_config(None, ["robot.url=serial:/dev/ttyNONE"]))
     assert finding.level == "fail"
     assert "no such port" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("missing", "settings_text", "message"),
+    [
+        (
+            "mujoco",
+            "",
+            r"no dry run without MuJoCo: pip install 'robot-bridge\[twin\]'; or say --no_preflight",
+        ),
+        ("", "[[camera]]\nname='eye'\nsource='none'", "camera 'eye': .*; or say --no_preflight"),
+    ],
+)
+def test_without_a_dry_run_nothing_moves_unasked(
+    missing, settings_text, message, tmp_path, monkeypatch, capsys
+):
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    path = tmp_path / "arm.toml"
+    path.write_text(settings_text)
+    with emulated_arm("serial") as (arm, url):
+        flags = [f"--config={path}", f"--robot={url}", "--yes", "--no_web", f"--out={tmp_path}"]
+        assert main(["replay", str(write_script(tmp_path)), *flags]) == 2
+        assert not arm.journal.count(Command.SEND_ANGLES)
+    assert re.search(message, capsys.readouterr().err)
 
 
 @contextlib.contextmanager
