@@ -117,7 +117,8 @@ class ControlLoop:
         _LOG.info("%s -> %s: %s", before, self.mode, reason)
         if self.mode in MOVING:
             self._opening, self._finished_ns = True, None
-            self._waiting_ns = self._now_ns()
+            # Its answers from before are not what is waited for now.
+            self._waiting_ns, self._policy_ns = self._now_ns(), None
         if before is Mode.APPROACH and self.mode is Mode.RUNNING:
             self.log.begin()
             self.source.reset()
@@ -209,7 +210,12 @@ class ControlLoop:
         """Holds the arm; the gate stays shut until it is opened for the next motion."""
         reading = self.scene.reading
         self._opening, self._still = False, None if reading is None else reading.angles
-        self._gate.shut()
+        try:
+            self._gate.shut()
+        except Exception:  # nothing gets through any more; what else follows must happen too
+            _LOG.exception("the arm could not be held; trying again")
+            self.counts["hold_failed"] += 1
+            self._still = np.full(len(self.parts.joints), np.inf)  # so that it is tried again
         # Ours is not one that came in between.
         self._seen_shuttings += 1
         self._held_ns = self._now_ns()
@@ -359,9 +365,8 @@ class ControlLoop:
         if self._still is None:
             self._still = reading.angles
         elif np.abs(reading.angles - self._still).max() > _STILL_RAD:
-            self._still, self._held_ns = reading.angles, now
             self.counts["held_again"] += 1
-            self._gate.shut()
+            self._shut()
 
 
 def _not_ready(source: ActionSource) -> str:

@@ -189,7 +189,7 @@ def test_any_exception_is_a_fault_with_its_reason(rig, tmp_path, part, method):
     assert first.damage is None
 
 
-def test_an_arm_that_cannot_even_hold_is_a_fault(rig):
+def test_an_arm_that_cannot_even_hold_is_a_fault(rig, tmp_path):
     rig.start()
     rig.robot.broken["hold"] = OSError("no line")
     rig.source.broken["action"] = ValueError("no idea")
@@ -197,6 +197,16 @@ def test_an_arm_that_cannot_even_hold_is_a_fault(rig):
     assert rig.mode is Mode.FAULT
     assert "no idea" in rig.loop.reason
     assert not rig.gate.is_open
+    rig.tick(SECOND)
+    assert rig.loop.counts["hold_failed"] > 2  # it is tried again and again
+    holds = rig.robot.calls["hold"]
+    rig.robot.broken.clear()
+    rig.tick(SECOND)
+    assert holds < rig.robot.calls["hold"] <= holds + 3
+    rig.source.broken.clear()
+    rig.ask("reset")
+    rig.start()
+    assert [log.end for log in logs_of(rig, tmp_path)] == ["ValueError: no idea", None]
 
 
 def test_requests_are_obeyed_while_everything_breaks(rig):
@@ -264,6 +274,23 @@ def test_a_silent_source_sends_nothing_then_holds(rig, tmp_path):
     rig.tick(5)
     assert rig.mode is Mode.RUNNING
     assert rig.writes > writes
+
+
+@pytest.mark.parametrize("again", ["resume", "start"])
+def test_a_source_may_think_before_its_first_answer(rig, again):
+    rig.start()
+    rig.tick(SECOND)
+    rig.ask("hold" if again == "resume" else "stop")
+    rig.tick(10 * SECOND)
+    rig.source.part.silent = True
+    rig.ask(again)
+    writes = rig.writes
+    rig.tick(SECOND)
+    assert rig.mode is Mode.RUNNING
+    assert rig.writes == writes
+    rig.source.part.silent = False
+    rig.tick(2)
+    assert rig.writes == writes + 2
 
 
 def test_a_source_that_repeats_itself_from_old_observations_is_held(rig):
