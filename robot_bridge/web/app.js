@@ -7,6 +7,7 @@ import { History, Plots } from "./plots.js";
 const STALE_MS = 1000;
 const CONFIRM_MS = 3000;
 const DOUBLE_TAP_MS = 350;
+const SAID_MS = 6000;
 const JOG_REPEAT_MS = 200;
 const LATE_PICTURE_MS = 1000;
 const NAMES = { estop: "E-stop", idle: "idle", approach: "approach", running: "running",
@@ -23,6 +24,7 @@ let behind = 0;
 let deadman = 0;
 let lostReason = "";
 let redraw = true;
+let saidTimer = 0;
 
 const token = takeToken();
 const link = new Link(token, {
@@ -133,13 +135,10 @@ function showStatus(status) {
 }
 
 function showTiming({ rate_hz: rate, timing, ages_ms: ages }) {
-  const ms = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
-  const triple = (name) =>
-    `${["p50", "p99", "max"].map((q) => `${q} ${ms(timing[`${name}_${q}_ms`])}`).join(", ")} ms`;
+  const ms = (name) => ["p50", "p99", "max"].map((q) => timing[`${name}_${q}_ms`]?.toFixed(2) ?? "–");
+  grid("quantiles", [["ms", "p50", "p99", "max"], ["late", ...ms("late")], ["busy", ...ms("busy")]]);
   table("timing", [
     ["rate", `${rate} Hz, ${timing.ticks ?? 0} ticks`],
-    ["late", triple("late")],
-    ["busy", triple("busy")],
     ["overruns, skipped", `${timing.overruns ?? 0}, ${timing.skipped ?? 0}`],
     ...Object.entries(ages).map(([name, age]) => [`${name} age`,
       age === null ? "–" : `${age.toFixed(0)} ms`]),
@@ -208,6 +207,15 @@ function plain(cell) {
   return cell;
 }
 
+/** Rows of texts. */
+function grid(id, rows) {
+  rows.forEach((row, i) => {
+    const line = at(id).rows[i] ?? at(id).insertRow();
+    while (line.cells.length < row.length) line.insertCell();
+    row.forEach((text, j) => put(line.cells[j], text));
+  });
+}
+
 function withDot(cell) {
   if (cell.children.length !== 2) {
     const [dot, label] = [document.createElement("span"), document.createElement("span")];
@@ -247,6 +255,8 @@ function makeFigure(name) {
 function say(text, refused = false) {
   at("said").textContent = text;
   at("said").classList.toggle("refused", refused);
+  clearTimeout(saidTimer);
+  saidTimer = setTimeout(() => put(at("said"), ""), SAID_MS);
 }
 
 async function command(name, args, words) {
