@@ -69,9 +69,14 @@ def status_line(status: Mapping[str, Any]) -> str:
     if recorder["recording"]:
         parts.append(f"{recorder['steps']} steps")
     if count := sum(status["interventions"].values()):
-        parts.append(f"{count} interventions")
-    if trouble := recorder["trouble"] or status["robot"]["last_error"] or source["last_error"]:
-        parts.append(trouble)
+        parts.append(f"interventions {count}")
+    # The last error of a part that works again is history.
+    troubles = (
+        recorder["trouble"],
+        "" if status["robot"]["connected"] else status["robot"]["last_error"],
+        "" if source["ready"] else source["last_error"],
+    )
+    parts += [trouble for trouble in troubles if trouble]
     if source["late"]:
         parts.append(f"{source['late']} late")
     parts.append(source["name"])

@@ -123,22 +123,24 @@ def snapshot(**changes):
         "mode": "running",
         "reason": "started",
         "reading": {"angles": [0.5] * 6, "gripper": 0.25, "gripper_measured": False},
-        "source": {"name": "p at ws://h", "late": 2, "last_error": ""},
+        "source": {"name": "p at ws://h", "late": 2, "ready": True, "last_error": "waiting"},
         "interventions": {"speed:joint1": 3, "waited": 1},
         "recorder": {"recording": True, "steps": 17, "trouble": ""},
-        "robot": {"last_error": ""},
+        "robot": {"connected": True, "last_error": "unplugged"},
     }
     return status | changes
 
 
 def test_the_line_says_what_matters():
     line = status_line(snapshot())
-    for part in ("running", "28.6", "gripper 0.25?", "2 late", "4 interventions", "17 steps"):
+    for part in ("running", "28.6", "gripper 0.25?", "2 late", "interventions 4", "17 steps"):
         assert part in line
     fault = status_line(snapshot(mode="fault", reason="joint1 is 40 degrees from its target"))
     assert fault.index("joint1 is 40") < fault.index("28.6")
     assert "no reading" in status_line(snapshot(reading=None))
-    lost = status_line(snapshot(robot={"last_error": "x" * 500}))
+    assert "unplugged" not in line
+    assert "waiting" not in line
+    lost = status_line(snapshot(robot={"connected": False, "last_error": "x" * 500}))
     assert len(lost) <= 118
     assert lost.endswith("...")
 

@@ -97,7 +97,7 @@ def test_degrees_become_radians(tmp_path):
         ("[robot]\nspeed_percent = 40.0", "speed_percent must be a whole number"),
         ("[robot]\nstart_deg = [1]", "start_deg: 1 angles"),
         ("[loop]\nrate_hz = 1", "rate_hz must be 5 ... 100"),
-        ("[approach]\nspeed_deg_s = 0", "approach: approach speed=0.0: must be finite and above"),
+        ("[approach]\nspeed_deg_s = 0", "approach: approach speed=0.0: must be"),
         ("[watchdog]\npolicy_s = [3, 2]", "watchdog: watchdog: need 0 < wait <= hold"),
         ("[web]\nport = 99999", "port must be 0"),
         ("[policy]\nserver = 'http://x'", "server must begin with ws://"),
