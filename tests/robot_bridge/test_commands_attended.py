@@ -90,6 +90,7 @@ def test_a_terminal_asks_first_and_its_space_bar_stops(tmp_path):
     assert "estop" in log.end
 
 
+@pytest.mark.slow
 def test_whoever_says_no_sees_nothing_move(tmp_path):
     with emulated_arm("tcp") as (arm, url):
         flags = [write_script(tmp_path), f"--robot={url}", "--no_web", "--no_preflight"]

@@ -68,7 +68,7 @@ def test_a_tcp_port_that_nobody_serves():
     assert "Server_320.py" in closed.advice
 
 
-@pytest.mark.parametrize("kind", ["serial", "tcp"])
+@pytest.mark.parametrize("kind", ["serial", pytest.param("tcp", marks=pytest.mark.slow)])
 def test_joint_zeros_are_those_of_the_fitted_kinematics(kind):
     with emulated_arm(kind, degrees=(10.0, 20.0, -30.0, 40.0, -50.0, 60.0)) as (arm, url):
         config = read_config(None, [f"robot.url={url}"])
