@@ -64,6 +64,7 @@ class Case:
         config: of the arm, where the fault is there from the start.
         reason: part of what the bridge says why it is in that state ("" for running).
         seconds: how long the fault lasts; a hold or fault must come within.
+        flag: that steps logged while the fault lasts have, "" for none.
         audit: limits, where they must be wider.
         note: for the table.
     """
@@ -77,6 +78,7 @@ class Case:
     config: EmulatorConfig | None = None
     reason: str = ""
     seconds: float = 2.0
+    flag: str = ""
     audit: AuditLimits = dataclasses.field(default_factory=AuditLimits)
     note: str = ""
 
@@ -143,12 +145,14 @@ CASES = (
         "gripper unreadable",
         "the gripper's value reads 255",
         faults=Faults(gripper_unreadable=True),
+        flag="gripper_not_measured",
         note="steps are flagged gripper_not_measured; the last command counts",
     ),
     Case(
         "gripper stale",
         "the gripper's value does not change any more",
         faults=Faults(gripper_stale=True),
+        flag="gripper_not_measured",
         seconds=5.0,
         note="after 1 s as above",
     ),
@@ -242,6 +246,8 @@ scripted course moves it, on a serial line and on TCP, through the bridge's own 
 through pymycobot. After each run the emulator's journal is audited: targets inside the limits,
 speeds and steps bounded, no target far from the arm, 50 ms between arm and gripper commands, no
 motion while the bridge was in hold or fault. Every target that was commanded is in the episode log.
+Two more tests do the same with an e-stop in the middle of each fault (the arm truly stands soon
+after) and with faults at random while somebody keeps pressing whatever leads on.
 
 *State* is the bridge's mode while the fault lasts. "running" may skip single ticks; "running or
 hold" depends on whether the gap stays below the 1 s after which the bridge holds. *Goes on* is

@@ -29,7 +29,7 @@ from robot_bridge.emulator import (
     TcpPort,
     audit,
 )
-from robot_bridge.episode_log import read_log
+from robot_bridge.episode_log import Step, read_log
 from robot_bridge.parts import Parts
 from robot_bridge.ports import open_robot
 from robot_bridge.robots import Robot, RobotError
@@ -227,11 +227,17 @@ def play(case: Case, line: str, driver: str, log: Path) -> None:
         with started(stage):
             if outcome.state != ("refused",):
                 stage.watch(BEFORE_S)
+                struck_ns = time.monotonic_ns()
                 strike(case, stage)
                 _check_state(case, stage, outcome.state)
+                healed_ns = time.monotonic_ns()
                 heal(stage)
                 _recover(stage, outcome.recovery)
     judge(stage, log, case.audit)
+    if case.flag:
+        during = [s for s in _steps(log) if struck_ns < s.command_time_ns < healed_ns]
+        assert case.flag in during[-1].flags, f"the last step has flags {during[-1].flags}"
+        assert case.flag not in _steps(log)[0].flags, "flagged before the fault"
 
 
 @contextlib.contextmanager
@@ -338,6 +344,11 @@ def _judge_safety(stage: Stage, limits: AuditLimits) -> None:
     assert not violations, "\n".join(map(str, violations[:5]))
 
 
+def _steps(log: Path) -> list[Step]:
+    """Of all episodes."""
+    return [step for path in sorted(log.iterdir()) for step in read_log(path).steps]
+
+
 def _judge_logs(stage: Stage, log: Path) -> None:
     """Every target that was commanded is in a log, and so is every one that reached the arm."""
     status = stage.bridge.status()
@@ -348,10 +359,11 @@ def _judge_logs(stage: Stage, log: Path) -> None:
     assert len(logs) == status["episode"]["number"], f"{len(logs)} logs"
     written, taken = len(logs[-1].steps), status["recorder"]["steps"]
     assert written == taken, f"{written} steps in the log, {taken} taken over"
-    sent = [step for episode in logs for step in episode.steps if step.command_time_ns]
+    # A tick at which the target stays is logged with the time at which that was sent.
+    sent = {step.command_time_ns: step.command for step in _steps(log) if step.command_time_ns}
     given = stage.robot.targets
     assert len(sent) == given, f"{len(sent)} targets in the logs, {given} given to the robot"
-    commanded = np.degrees([step.command[:6] for step in sent])
+    commanded = np.degrees([command[:6] for command in sent.values()])
     targets = [entry.target for entry in stage.arm.journal.entries() if entry.target]
     assert len(targets) >= STEPS_AFTER // 2, "too few targets reached the arm"
     for target in targets:
