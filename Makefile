@@ -7,7 +7,7 @@ RUN    ?= runs/quickstart
 # Two workers: one a core of the smallest machine that we support.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup quickstart test test-all faults test-golden test-tf lint format bench sim-check clean
+.PHONY: help setup quickstart test test-all bridge-demo faults test-golden test-tf lint format bench sim-check clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +36,9 @@ test: $(VENV)/.dev  ## the fast tests
 
 test-all: $(VENV)/.dev  ## every test that this machine can run
 	$(PYTEST) -m "not gpu and not hardware"
+
+bridge-demo: $(VENV)/.dev  ## policy, page, emergency stop and recording on an emulated arm: two minutes
+	$(BIN)/python -m launch.bridge_demo --workdir runs/bridge_demo
 
 faults: $(VENV)/.dev  ## the bridge against every fault of the emulated arm
 	$(BIN)/python -m pytest -m faults tests/robot_bridge

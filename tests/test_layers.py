@@ -52,7 +52,7 @@ FORBIDDEN = {
     "arp_jax.evaluation": {"tensorflow", "optax", "orbax"},
     **dict.fromkeys({"robot_bridge", *TWIN}, {"jax", "flax", "tensorflow", "optax", "orbax"}),
 }
-# Commands that live in a package beside what they drive: they may import everything (row 7), and
+# Commands that live in a package beside what they drive: they may import everything (row 8), and
 # nobody may import them.
 COMMANDS = {"arp_jax.sim.record"}
 # The runtime of an artifact runs where only numpy, jax and safetensors are installed.
@@ -96,7 +96,7 @@ def test_imports_point_down(path):
     package = package_of(path)
     assert not COMMANDS & imported_modules(path), f"{path.name} imports a command"
     if package is None:
-        return  # an entry point (row 7) may import everything; test_entry_points covers the reverse
+        return  # an entry point (row 8) may import everything; test_entry_points covers the reverse
     for name in imported_modules(path):
         if package == "robot_bridge" and (name + ".").startswith(PROTOCOL + "."):
             continue
