@@ -31,6 +31,7 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
+_KEY_NUMBERS = {"Enter": 13, "Tab": 9, "Escape": 27}
 _START_S = 60.0
 _CALL_S = 60.0
 
@@ -152,9 +153,12 @@ class Browser:
 
     def press(self, key: str, code: str) -> None:
         """Presses and releases a key, e.g. (" ", "Space")."""
+        # Without the number a key does nothing but to send its event: no button is pressed by it.
+        fields: dict[str, Any] = {"key": key, "code": code}
+        fields["windowsVirtualKeyCode"] = ord(key.upper()) if len(key) == 1 else _KEY_NUMBERS[key]
         text = {"text": key} if len(key) == 1 else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=code, **text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=code)
+        self.call("Input.dispatchKeyEvent", type="keyDown", **fields, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **fields)
 
     def resize(self, width: int, height: int, scale: float = 1.0, mobile: bool = False) -> None:
         """Sets the size of the page in CSS pixels."""

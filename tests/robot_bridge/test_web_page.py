@@ -183,10 +183,12 @@ def test_e_stop_by_one_click(page, bridge):
     assert enabled(page) >= {"reset"}
 
 
-def test_e_stop_by_the_space_key_even_on_another_button(page, bridge):
-    page.evaluate("document.querySelector('[data-command=start]').focus()")
+@pytest.mark.parametrize("name", ["start", "hold"])
+def test_e_stop_by_the_space_key_even_on_another_button(page, bridge, name):
+    page.evaluate(f"document.querySelector('[data-command={name}]').focus()")
     page.press(" ", "Space")
     page.wait_for("document.body.dataset.mode === 'estop'")
+    page.evaluate("new Promise(resolve => setTimeout(resolve, 300))")
     assert bridge.names() == ["estop"]
     assert not page.evaluate("document.querySelector('[data-command=start].armed')")
 
