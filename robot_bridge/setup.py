@@ -15,7 +15,8 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parents[1]
-VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "arp_jax/__init__.py").read_text()).group(1)
+TEXT = (ROOT / "arp_jax/__init__.py").read_text()
+VERSION = next(re.finditer(r'__version__ = "(.+?)"', TEXT))[1]
 
 # Of arp_jax: specs, chunk execution, the messages and the server of policies, the runtime of
 # artifacts, the arm's model. A test compares this list with what is really imported.
