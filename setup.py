@@ -32,6 +32,7 @@ CORE = [
     "orbax-checkpoint>=0.12",
     "pillow",
     "prometheus-client",  # the policy server's metrics
+    "pyserial",  # the bridge's line to an arm
     "rich",
     "safetensors",
     "scikit-learn",  # the digits demonstration: images and a classifier
@@ -50,7 +51,7 @@ EXTRAS = {
     # Episodes as recordings for the rerun viewer.
     "rerun": ["rerun-sdk"],
     # A real arm and its cameras.
-    "hw": ["opencv-python-headless", "pymycobot>=4.0.7", "pyserial"],
+    "hw": ["opencv-python-headless", "pymycobot>=4.0.7"],
     # MJX through NVIDIA Warp.
     "warp": ["mujoco-mjx[warp]"],
     # Importing PyTorch checkpoints that are not .npz or .safetensors.
@@ -68,7 +69,6 @@ EXTRAS = {
         "opencv-python",
         "pyarrow",
         "pymycobot==4.0.7",
-        "pyserial",
         "pytest",
         "pytest-xdist",
         "ruff",
