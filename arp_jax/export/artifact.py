@@ -44,8 +44,10 @@ from arp_jax.policies.preprocessed import describe_images
 from arp_jax.specs import PolicySpec
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# Largest difference between artifact and live policy, as a share of half the action range.
-PARITY_TOLERANCE = 1e-5
+# Largest difference between artifact and live policy, as a share of half the action range. Both are
+# float32 and rounded in another order, which generation in many passes amplifies: 2.5e-5 was seen
+# with a right program. A wrong one is off by far more.
+PARITY_TOLERANCE = 1e-4
 _LATENCY_CALLS = 50
 _ERROR_OBSERVATIONS = 32
 
