@@ -40,7 +40,7 @@ CORE = [
     "simplejpeg",  # decodes the pictures of a pack, several at a time
     "tensorflow-datasets>=4.9.10",
     "tqdm",
-    "websockets",  # policy server, bridge, its page
+    "websockets>=17",  # policy server, bridge, its page
 ]
 
 EXTRAS = {
