@@ -86,6 +86,10 @@ class ArmDriver(Protocol):
         """The controller's error code, 0 for none; None: no reading."""
         ...
 
+    def clear_error(self) -> bool:
+        """Whether it was acknowledged; ask `get_error`."""
+        ...
+
     def get_fresh_mode(self) -> int | None:
         """0 queue, 1 latest; None: no reading."""
         ...

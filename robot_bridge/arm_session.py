@@ -1,14 +1,15 @@
 """Preparing an arm before it may move: open, stopped, powered, newest target wins, all verified.
 
 In: a driver, a way to stop, a way to wait. Out: what is known about the arm's state. Used at the
-start, after every loss, and to switch power or joints; only in the thread that owns the driver.
-An acknowledgement proves nothing here: every setting is read back.
+start, after every loss, to switch power or joints, to clear an error; only in the thread that owns
+the driver. An acknowledgement proves nothing here: every setting is read back.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from robot_bridge.arm import describe_error
 from robot_bridge.arm_driver import LATEST, ArmDriver
 from robot_bridge.robots import RobotError
 
@@ -102,6 +103,25 @@ class ArmSession:
         raise RobotError(
             f"{self._driver.port}: no acknowledgement for {'free' if free else 'gripped'} joints; "
             f"take care, they may be either"
+        )
+
+    def clear_error(self) -> None:
+        """Stops, tells it once, reads back; raises RobotError unless the arm says: no error."""
+        if not any(self._stop() for _ in range(TRIES)):
+            raise RobotError(
+                f"{self._driver.port}: no answer to the stop that must come before; reset again"
+            )
+        acknowledged = self._driver.clear_error()
+        for _ in range(TRIES):
+            self.error = self._answer(self._driver.get_error, "for its error code")
+            if not self.error:
+                return
+            self._pause(TRY_AGAIN_S)
+        what = "stays" if acknowledged else "stays (no acknowledgement for clearing it)"
+        raise RobotError(
+            f"{self._driver.port}: {describe_error(self.error)}; it {what}: press the e-stop, "
+            f"move the arm away from there by hand, power on, reset again; or switch the arm off "
+            f"and on"
         )
 
     def poll(self) -> str:

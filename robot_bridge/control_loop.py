@@ -20,7 +20,7 @@ from robot_bridge.compatibility import check_compatible
 from robot_bridge.joint_release import JointRelease
 from robot_bridge.manual import HandGuided, Jogged
 from robot_bridge.modes import MOVING, Event, Mode, next_mode
-from robot_bridge.obey import obey
+from robot_bridge.obey import end_clearing, obey
 from robot_bridge.operator import Gate, Operator
 from robot_bridge.parts import Parts
 from robot_bridge.robots import Reading
@@ -58,6 +58,7 @@ class ControlLoop:
         counts: interventions by name, since the start.
         target: float64 [A], last one sent.
         ages_ms: of the parts of the last tick; None where there is none.
+        clearing: error of the arm that a reset under way is clearing, 0 for none.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class ControlLoop:
         self.counts: Counter[str] = Counter()
         self.target: np.ndarray | None = None
         self.ages_ms: Mapping[str, float | None] = {}
+        self.clearing = 0
         self.scene = Scene(now_ns(), None, {}, None, "the loop has not begun")
-        self._operator, self._gate, self._release = operator, gate, release
+        self.release = release
+        self._operator, self._gate = operator, gate
         self._now_ns = now_ns
         self._filter = SafetyFilter(parts.limits, 1 / parts.rate_hz, parts.with_gripper)
         self._approach: Approach | None = None
@@ -97,16 +100,27 @@ class ControlLoop:
         """Whether a person chooses instead of the source."""
         return self.source is not self.parts.source
 
+    @property
+    def error(self) -> int:
+        """The arm's code in the last reading, 0 for none."""
+        reading = self.scene.reading  # once: other threads ask, too
+        return 0 if reading is None else reading.error
+
     def tick(self) -> None:
         """Does one tick; never raises: whatever goes wrong becomes a fault with its reason."""
         self._seen_shuttings = self._gate.shuttings
         self._guarded(self._look)
         for request in self._operator.take():
             self._guarded(functools.partial(obey, self, request))
+        self._guarded(functools.partial(end_clearing, self))
         self._guarded(self._act)
 
     def happen(self, event: Event, reason: str) -> None:
         """Takes the state machine's next step, with all that follows from it."""
+        if self.clearing and event in (Event.FAULT, Event.ESTOP):
+            # Newer than what the person has acknowledged by the reset.
+            self.clearing, self.reason = 0, reason
+            self.release.forget_clearing()
         before, self.mode = self.mode, next_mode(self.mode, event)
         stops = event in (Event.HOLD, Event.FAULT, Event.ESTOP) or self.mode not in MOVING
         if stops and (self._gate.is_open or self.mode is not before):
@@ -127,7 +141,7 @@ class ControlLoop:
         elif before in EPISODE:
             self.log.end(reason)
             self.source = self.parts.source
-        self._release.want(self.mode is Mode.RUNNING and self.source.kind == self.hand.kind)
+        self.release.want(self.mode is Mode.RUNNING and self.source.kind == self.hand.kind)
 
     def begin(self) -> None:
         """Idle becomes approach, from where the arm stands; refused with a reason unless ready."""
@@ -158,14 +172,11 @@ class ControlLoop:
             or reading_problem(scene.reading)
             or ("" if old.level < Level.HOLD else ", ".join(old.reasons))
             or self.log.trouble
-            or self._release.failure
+            or self.release.failure
+            or ("the arm's error is being cleared" if self.clearing else "")
             or _not_ready(self.source)
             or self._misfit()
         )
-
-    def power_on(self) -> None:
-        """Switches the servos on; the arm is not moving."""
-        self._release.power_on()
 
     def _misfit(self) -> str:
         """Why the source's policy does not fit this robot; "" for a fitting or unlearned one."""
@@ -269,10 +280,10 @@ class ControlLoop:
     def _settled(self) -> bool:
         """Whether the joints are as the source needs them; then the gate is opened if it has to."""
         by_hand = self._by_hand()
-        if self._release.failure:
-            self.happen(Event.FAULT, self._release.failure)
+        if self.release.failure:
+            self.happen(Event.FAULT, self.release.failure)
             return False
-        if not (self._release.free if by_hand else self._release.gripped):
+        if not (self.release.free if by_hand else self.release.gripped):
             self._waiting_ns = self._now_ns()
             return False
         if self._opening and not by_hand:
@@ -360,7 +371,7 @@ class ControlLoop:
     def _keep_still(self) -> None:
         """Holds again when the arm still moves: a lost stop is worse than one too many."""
         reading, now = self.scene.reading, self._now_ns()
-        if reading is None or not self._release.gripped or now - self._held_ns < _HOLD_AGAIN_NS:
+        if reading is None or not self.release.gripped or now - self._held_ns < _HOLD_AGAIN_NS:
             return
         if self._still is None:
             self._still = reading.angles

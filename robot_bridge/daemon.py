@@ -120,8 +120,8 @@ class Bridge:
             target [A], plan {offsets_s [H] from now, actions [H, A]},
             source {name, kind, takeover, ready, queries, chunks, late, skipped, latency_ms,
                 last_error},
-            robot {name, identity, connected, reads, failed_reads, writes, superseded, unanswered,
-                reconnects, last_error},
+            robot {name, identity, connected, reads, failed_reads, writes, superseded, expired,
+                unanswered, reconnects, last_error},
             cameras {name: {height, width, age_ms}},
             interventions {name: count}, timing (see `clock.Timing.to_json`),
             ages_ms {reading, observation, policy},
@@ -149,19 +149,19 @@ class Bridge:
         """Asks for something; returns at once, the loop acts at its next tick.
 
         Commands: start (idle: approach, then run: an episode begins), stop (ends the run: idle),
-        hold, resume, estop (latched), reset (after a fault or e-stop: idle), power_on (after a
-        restart of the arm; it stays where it is), success and failure (mark the episode and end
-        it), note(text), instruction(text) (of the next episode), takeover(how="jog" | "free") (a
-        person instead of the source: by `jog` and `gripper`, or by hand with free joints),
-        give_back (ends it), jog(joint, change) (rad, at most `operator.MAX_JOG_RAD`),
-        gripper(opening) (0 ... 1).
+        hold, resume, estop (latched), reset (after a fault or e-stop: idle, once an error of the
+        arm is cleared), power_on (after a restart of the arm; it stays where it is), success and
+        failure (mark the episode and end it), note(text), instruction(text) (of the next episode),
+        takeover(how="jog" | "free") (a person instead of the source: by `jog` and `gripper`, or by
+        hand with free joints), give_back (ends it), jog(joint, change) (rad, at most
+        `operator.MAX_JOG_RAD`), gripper(opening) (0 ... 1).
 
         Raises:
             ValueError: unknown, wrong arguments, or not possible in this mode; says why.
         """
         if name in COMMANDS and name not in ("hold", "estop"):
             loop = self._loop
-            reason = refused(loop.mode, loop.takeover, name)
+            reason = refused(loop.mode, loop.takeover, name, loop.error)
             if reason is None and name in ("start", "resume"):
                 problem = loop.unready()
                 reason = f"{name} is refused: {problem}" if problem else None

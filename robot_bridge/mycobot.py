@@ -31,15 +31,7 @@ REQUEST_S = 20.0
 SEARCHES_PER_OPENING = 8
 LAST_STOPS = 3  # transmissions of the stop with which everything ends
 DOUBTFUL_STOPS = 3
-
-
-@dataclasses.dataclass
-class _Counters:
-    reads: int = 0
-    failed_reads: int = 0
-    writes: int = 0
-    unanswered: int = 0
-    reconnects: int = 0
+COUNTS = ("reads", "failed_reads", "writes", "unanswered", "reconnects")  # of RobotHealth
 
 
 class MyCobot:
@@ -66,13 +58,12 @@ class MyCobot:
         self._schedule = WireSchedule(self.config.pace, self.config.with_gripper, clock_ns())
         self._requests: list[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = []
         self._stopping = False  # a stop is on the wire
-        self._free = False
-        self._closing = False
+        self._free = self._closing = False
         self._thread: threading.Thread | None = None
         # Changed by the owner's thread only:
         self._session = ArmSession(driver, self._stop_once, self._pause)
         self._trust = GripperTrust(self.config.trust)
-        self._count = _Counters()
+        self._count = dict.fromkeys(COUNTS, 0)
         self._misses = 0  # exchanges in a row without an answer
         self._doubtful_stops = 0
         self._admitted = self._ready = False  # `connect` succeeded once; prepared, not lost since
@@ -121,6 +112,10 @@ class MyCobot:
         """See `Robot.set_free`."""
         self._request(lambda: self._set_free(free))
 
+    def clear_error(self) -> None:
+        """See `Robot.clear_error`."""
+        self._request(self._clear_error)
+
     def health(self) -> RobotHealth:
         """See `Robot.health`."""
         with self._wake:
@@ -130,7 +125,7 @@ class MyCobot:
             superseded=superseded,
             expired=expired,
             last_error=self._trouble,
-            **dataclasses.asdict(self._count),
+            **self._count,
         )
 
     def close(self) -> None:
@@ -258,10 +253,10 @@ class MyCobot:
             self._schedule.done(job, began_ns, self._clock_ns(), answered)
             gave_way = self._schedule.stop_wanted and not self._driver.answered
         if job.kind in (JobKind.TARGET, JobKind.GRIPPER) and not gave_way:
-            self._count.writes += job.kind is JobKind.TARGET
-            self._count.unanswered += not answered
+            self._count["writes"] += job.kind is JobKind.TARGET
+            self._count["unanswered"] += not answered
         if job.kind is JobKind.READ_ANGLES and not gave_way:
-            self._count.failed_reads += not answered
+            self._count["failed_reads"] += not answered
         if lost:
             self._lose(lost)
         if not gave_way:
@@ -271,7 +266,7 @@ class MyCobot:
         angles = self._driver.get_angles()
         if angles is None:
             return False
-        self._count.reads += 1
+        self._count["reads"] += 1
         self._reading = Reading(
             time_ns=self._clock_ns(),
             angles=angles,
@@ -299,7 +294,7 @@ class MyCobot:
         if sure:
             self._doubtful_stops = 0
         elif was_open:
-            self._count.unanswered += 1
+            self._count["unanswered"] += 1
             # Old servers hand on no acknowledgement. A question that is answered afterwards says
             # that stops sent before it have been through, unless the line loses them all.
             self._doubtful_stops += self._driver.is_powered() is not None
@@ -341,7 +336,7 @@ class MyCobot:
             if self._searches % SEARCHES_PER_OPENING == 0:
                 self._driver.close()  # the next search opens it: a stuck USB adapter recovers
             return
-        self._count.reconnects += 1
+        self._count["reconnects"] += 1
         LOG.warning("%s: found again", self.name)
 
     def _prepare(self) -> None:
@@ -383,6 +378,12 @@ class MyCobot:
         self._session.set_free(free)
         with self._wake:
             self._free = free
+
+    def _clear_error(self) -> None:
+        with self._wake:
+            self._schedule.drop()
+        self._session.clear_error()
+        self._publish_flags()
 
     def _pause(self, seconds: float) -> None:
         """Waits; a stop that is wished meanwhile goes out. Raises RobotError when all ends."""

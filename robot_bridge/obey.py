@@ -8,6 +8,7 @@ to whoever asked.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from robot_bridge.arm import describe_error
 from robot_bridge.modes import MOVING, TABLE, Event, Mode
 from robot_bridge.operator import COMMANDS, Request
 
@@ -27,23 +28,25 @@ _OF_EPISODES = ("success", "failure", "takeover")
 _BY_HAND = ("jog", "gripper", "give_back")
 
 
-def refused(mode: Mode, takeover: bool, name: str) -> str | None:
-    """Why a command does nothing in this mode; None when it is possible."""
-    if _does_something(mode, takeover, name):
+def refused(mode: Mode, takeover: bool, name: str, error: int = 0) -> str | None:
+    """Why a command does nothing in this mode (`error`: the arm's); None when it is possible."""
+    if _does_something(mode, takeover, name, error):
         return None
-    usable = ", ".join(possible(mode, takeover))
+    usable = ", ".join(possible(mode, takeover, error))
     where = "mode running or hold, while a person has taken over" if name in _BY_HAND else ""
     where = where or ("mode running or hold" if name in _OF_EPISODES else "")
     only = f" (only in {where})" if where else ""
     return f"{name} is not possible in mode {mode}{only}; possible: {usable}"
 
 
-def possible(mode: Mode, takeover: bool) -> list[str]:
-    """Commands that do something now."""
-    return [name for name in COMMANDS if _does_something(mode, takeover, name)]
+def possible(mode: Mode, takeover: bool, error: int = 0) -> list[str]:
+    """Commands that do something now; `error`: the arm's code, 0 for none."""
+    return [name for name in COMMANDS if _does_something(mode, takeover, name, error)]
 
 
-def _does_something(mode: Mode, takeover: bool, name: str) -> bool:
+def _does_something(mode: Mode, takeover: bool, name: str, error: int) -> bool:
+    if name == "reset" and error and mode not in MOVING:
+        return True
     if name in _EVENTS:
         return (mode, _EVENTS[name]) in TABLE
     if name in _BY_HAND:
@@ -56,12 +59,14 @@ def _does_something(mode: Mode, takeover: bool, name: str) -> bool:
 def obey(loop: "ControlLoop", request: Request) -> None:
     """Does what was asked, if it is possible now."""
     name, arguments = request.name, request.arguments
-    if refused(loop.mode, loop.takeover, name) is not None:
+    if refused(loop.mode, loop.takeover, name, loop.error) is not None:
         return
     if name == "start":
         loop.begin()
     elif name == "resume":
         loop.resume("resumed by the operator")
+    elif name == "reset" and loop.error:
+        _begin_clearing(loop)
     elif name in _EVENTS:
         loop.happen(_EVENTS[name], f"{name} by the operator")
     elif name in ("success", "failure"):
@@ -71,6 +76,28 @@ def obey(loop: "ControlLoop", request: Request) -> None:
         _hand_over(loop, arguments)
     else:
         _little_things(loop, name, arguments)
+
+
+def _begin_clearing(loop: "ControlLoop") -> None:
+    """A reset of an arm that has latched an error: that goes first, and takes the arm seconds."""
+    if not loop.clearing:
+        loop.clearing = loop.error
+        loop.reason = f"reset by the operator: clearing {describe_error(loop.error)}"
+        loop.release.clear_error()
+
+
+def end_clearing(loop: "ControlLoop") -> None:
+    """Resets if the error is gone by now; with one that stays, all stays as it is."""
+    failure = loop.release.uncleared
+    if not loop.clearing or failure is None:
+        return
+    text = failure or f"reset by the operator: {describe_error(loop.clearing)} was cleared"
+    loop.clearing = 0
+    loop.log.note(text)
+    if not failure:
+        loop.counts["error_cleared"] += 1
+        loop.happen(Event.RESET, text)
+    loop.reason = text  # also where a reset changes no mode
 
 
 def _hand_over(loop: "ControlLoop", arguments: Mapping[str, Any]) -> None:
@@ -97,6 +124,6 @@ def _little_things(loop: "ControlLoop", name: str, arguments: Mapping[str, Any])
     elif name == "note":
         loop.log.note(arguments["text"])
     elif name == "power_on":
-        loop.power_on()
+        loop.release.power_on()
     elif name == "instruction":
         loop.log.instruction = arguments["text"]

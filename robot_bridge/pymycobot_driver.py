@@ -179,6 +179,10 @@ class PymycobotDriver:
         value = self._ask(Command.GET_ERROR, lambda arm: arm.get_error_information(), _byte)
         return None if value == 0xFF else value
 
+    def clear_error(self) -> bool:
+        """Whether it was acknowledged."""
+        return self._tell(Command.CLEAR_ERROR, lambda arm: arm.clear_error_information())
+
     def get_fresh_mode(self) -> int | None:
         """None: no reading."""
         value = self._ask(Command.GET_FRESH_MODE, lambda arm: arm.get_fresh_mode(), _byte)

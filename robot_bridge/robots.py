@@ -64,7 +64,7 @@ class RobotHealth:
 
 
 class Robot(Protocol):
-    """An arm. Only `connect`, `set_power`, `set_free` and `close` may block (for seconds)."""
+    """An arm. Only `connect`, `close`, `set_*` and `clear_error` may block (for seconds)."""
 
     name: str
 
@@ -96,6 +96,16 @@ class Robot(Protocol):
 
     def set_free(self, free: bool) -> None:
         """Lets the joints be moved by hand, or grips them where they are; raises RobotError."""
+        ...
+
+    def clear_error(self) -> None:
+        """Stops the arm and clears the error that its controller keeps; moves nothing.
+
+        Afterwards `read` tells the error that it has. Only because a person asked for it.
+
+        Raises:
+            RobotError: not known to be cleared; names the error and what to do.
+        """
         ...
 
     def health(self) -> RobotHealth:

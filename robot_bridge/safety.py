@@ -336,7 +336,7 @@ def reading_problem(reading: Reading | None) -> str | None:
         return "the reading's opening of the gripper is not finite"
     if not reading.powered:
         return "the arm's power is off; switch it on, then reset"
-    return describe_error(reading.error) or None
+    return f"{describe_error(reading.error)}; reset clears it" if reading.error else None
 
 
 def _start_problem(reading: Reading | None, now_ns: int) -> str:

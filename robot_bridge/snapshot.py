@@ -48,5 +48,5 @@ def take_snapshot(
         recorder=recorder.status(),
         episode=loop.log.episode,
         instruction=loop.log.instruction,
-        commands=possible(loop.mode, loop.takeover),
+        commands=possible(loop.mode, loop.takeover, loop.error),
     )

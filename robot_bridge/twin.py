@@ -120,6 +120,13 @@ class TwinRobot:
             else:
                 self._physics.grip()
 
+    def clear_error(self) -> None:
+        """See `Robot`."""
+        with self._lock:
+            self.hold()
+            self._physics.error = 0
+            self._observe()
+
     def push(self, angles: np.ndarray) -> None:
         """A hand moves the free joints to `angles` [6], rad; raises ValueError unless free."""
         with self._lock:

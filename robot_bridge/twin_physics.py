@@ -52,7 +52,8 @@ class TwinPhysics:
     Attributes:
         model: MuJoCo's; owned, power changes it.
         gripper: None without one.
-        error: the controller's code: n after a target beyond joint n's limit, which is refused.
+        error: the controller's code: n after a target beyond joint n's limit, which is refused;
+            stays until somebody sets it to 0, or switches the power on.
         powered, free: state of the servos.
 
     Args:
@@ -128,7 +129,8 @@ class TwinPhysics:
         if values.shape != (len(JOINTS),) or not finite:
             raise ValueError(f"a target is {len(JOINTS)} finite angles, found {angles}, {opening}")
         beyond = np.flatnonzero(np.abs(values) > np.asarray(LIMITS))
-        self.error = int(beyond[0]) + 1 if beyond.size else 0
+        if beyond.size:
+            self.error = int(beyond[0]) + 1
         if beyond.size or not self.powered or self.free:
             return
         self._data.ctrl[_ARM] = values

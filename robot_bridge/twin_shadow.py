@@ -124,6 +124,11 @@ class ShadowedRobot:
         self._leave()
         self._robot.set_free(free)
 
+    def clear_error(self) -> None:
+        """See `Robot`."""
+        self._leave()
+        self._robot.clear_error()
+
     def health(self) -> RobotHealth:
         """Of the real arm's connection; the parting is the newest trouble while it lasts."""
         health, trouble = self._robot.health(), self._trouble

@@ -119,6 +119,9 @@ class WireDriver:
         value = self._ask_byte(Command.GET_ERROR)
         return None if value == 0xFF else value
 
+    def clear_error(self) -> bool:
+        return self._tell(Command.CLEAR_ERROR)
+
     def get_fresh_mode(self) -> int | None:
         value = self._ask_byte(Command.GET_FRESH_MODE)
         return value if value in (0, 1) else None

@@ -55,7 +55,7 @@ def test_a_wish_that_flips_is_a_jump():
 
 BAD_READINGS = {
     "power is off": {"powered": False},
-    "joint3 is beyond its limit": {"error": 3},
+    "joint3 is beyond its limit; reset clears it": {"error": 3},
     "finite": {"angles": np.array([np.nan, *HOME[1:]])},
     "6 finite angles": {"angles": np.array(HOME[:5])},
     "not finite": {"gripper": np.nan},

@@ -142,6 +142,11 @@ def test_it_is_the_arm_to_the_bridge(stage):
     assert shadowed.connect()["shadow"] == "mycobot320-twin"
     drive(arm, shadowed, 5)
     assert shadowed.health().writes == 5
+    arm.write(np.full(6, 3.1), None)
+    arm.clock[0] += TICK_NS
+    assert shadowed.read().error
+    shadowed.clear_error()
+    assert not shadowed.read().error
     shadowed.set_power(False)
     assert not shadowed.read().powered
     with pytest.raises(ValueError, match="tolerance must be above 0"):

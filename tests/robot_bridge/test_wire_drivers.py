@@ -32,6 +32,7 @@ def test_everything_that_can_be_asked_and_told(wired, driver):
         assert arm.get_gripper() == 1.0
         assert arm.is_powered() is True
         assert arm.get_error() == 0
+        assert arm.clear_error()
         assert arm.versions() == {
             "robot_version": 3.2,
             "basic_version": 2.4,
