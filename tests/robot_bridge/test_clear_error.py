@@ -5,10 +5,12 @@ import threading
 import numpy as np
 import pytest
 
-from robot_bridge.emulator import Faults, Rule
+from robot_bridge.emulator import AuditLimits, Emulator, Faults, Rule
 from robot_bridge.frames import Command
 from robot_bridge.modes import Mode
 from robot_bridge.robots import RobotError
+from tests.robot_bridge.fault_stage import judge, new_stage, opened_port, started
+from tests.robot_bridge.fault_storm import CONFIG
 from tests.robot_bridge.loop_rig import Rig
 from tests.robot_bridge.robot_run import session
 from tests.robot_bridge.wired_arm import START, each_way, opened, strike, wait_until, wired_arm
@@ -91,6 +93,27 @@ def test_a_lost_acknowledgement_does_not_hide_that_it_is_cleared():
         run.robot.clear_error()
         assert run.reading.error == 0
         assert run.wired.count(Command.CLEAR_ERROR) == 1
+
+
+@each_way("serial-wire", "tcp-pymycobot")
+def test_the_bridge_goes_on_after_a_latched_error(kind, driver, tmp_path):
+    if driver == "pymycobot":
+        pytest.importorskip("pymycobot")
+    arm = Emulator(CONFIG)
+    with opened_port(kind, arm) as wired:
+        stage = new_stage(wired, driver, tmp_path)
+        with started(stage):
+            arm._firmware.error = 3
+            stage.until(lambda status: status["mode"] == "fault", "a fault", 15.0)
+            assert "joint3" in stage.look()["reason"]
+            stage.watch(0.5)
+            assert wired.count(Command.CLEAR_ERROR) == 0  # nobody asked for it
+            stage.command("reset")
+            stage.command("start")
+            assert stage.steps_follow(), stage.look()["reason"]
+            assert stage.look()["interventions"]["error_cleared"] == 1
+        assert wired.count(Command.CLEAR_ERROR) == 1
+        judge(stage, tmp_path, AuditLimits())
 
 
 # The control loop, with the twin as the arm.
