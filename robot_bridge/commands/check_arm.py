@@ -70,7 +70,7 @@ def _check_state(reading: Reading) -> Iterator[Finding]:
         advice = "release the e-stop button, then switch the arm off and on"
         yield Finding("fail", "power", "servos are off", advice)
     if reading.error:
-        advice = "move the arm by hand (servos off) away from there, then switch it off and on"
+        advice = "move the arm by hand (servos off) away from there, then reset"
         yield Finding("fail", "error", describe_error(reading.error), advice)
     else:
         yield Finding("ok", "error", "none")
