@@ -25,7 +25,7 @@ from robot_bridge.limit_sections import (
 from robot_bridge.toml_sections import read_section
 
 DEFAULT_FILE = "mycobot320.toml"
-_EPISODES = Path("~/robot-bridge/episodes").expanduser()
+_HOME = Path("~/robot-bridge").expanduser()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,25 @@ class LogSection:
     """Where episodes are written: one .arplog each; enabled = false records nothing."""
 
     enabled: bool = True
-    folder: Path = _EPISODES
+    folder: Path = _HOME / "episodes"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayCheckSection:
+    """A policy may move a real arm only after a replay that the arm followed.
+
+    Attributes:
+        valid_days: so long that counts; 0: for one run (within a day).
+        folder: one small file for each arm and tool; not below `log.folder`, which may be another
+            for each task.
+    """
+
+    valid_days: float = 7.0
+    folder: Path = _HOME / "replay_checks"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.valid_days <= 365:
+            raise ValueError(f"valid_days must be 0 ... 365, found {self.valid_days}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +229,7 @@ class Config:
     watchdog: WatchdogSection = dataclasses.field(default_factory=WatchdogSection)
     policy: PolicySection = dataclasses.field(default_factory=PolicySection)
     log: LogSection = dataclasses.field(default_factory=LogSection)
+    replay_check: ReplayCheckSection = dataclasses.field(default_factory=ReplayCheckSection)
     web: WebSection = dataclasses.field(default_factory=WebSection)
     camera: tuple[CameraSection, ...] = ()
 

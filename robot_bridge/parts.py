@@ -8,6 +8,7 @@ without touching the arm.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Parts:
         queue_bytes: of the episode log waiting for the disk; above it the arm holds.
         instruction: the task in words, for source and log.
         versions: of packages and artifact, for the log.
+        remarks: about the arm, beside what it says of itself; for log and status, plain JSON.
     """
 
     robot: Robot
@@ -60,6 +62,7 @@ class Parts:
     queue_bytes: int = 256 * 1024**2
     instruction: str = ""
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    remarks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.rate_hz <= 200:

@@ -27,7 +27,6 @@ class RunLog:
     Attributes:
         episode: number of the running or last episode, from 1; 0 before the first.
         instruction: the task of the next episode.
-        identity: of the arm, for the header.
     """
 
     def __init__(self, parts: Parts, recorder: Log) -> None:
@@ -35,7 +34,16 @@ class RunLog:
         self._running = self._taken_over = False
         self.episode = 0
         self.instruction = parts.instruction
-        self.identity: Mapping[str, Any] = {}
+        self._identity: Mapping[str, Any] = {}
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Of the arm, for header and status: what it said, and the parts' remarks about it."""
+        return {**self._identity, **self._parts.remarks}
+
+    @identity.setter
+    def identity(self, said: Mapping[str, Any]) -> None:
+        self._identity = said
 
     @property
     def trouble(self) -> str:

@@ -116,10 +116,16 @@ def _longest_gap(machine: Machine, seconds: float) -> float:
     return float(np.max(np.diff(times))) / 1e9 if len(times) > 1 else seconds
 
 
-def swing(start: np.ndarray, rate_hz: float) -> Trajectory:
-    """One joint after the other swings about `start` [A] and comes back; 10 Hz rows are enough."""
-    steps = round(_SWING_S * rate_hz)
-    wave = _SWING_RAD * np.sin(2 * np.pi * np.arange(1, steps + 1) / steps)
+def swing(
+    start: np.ndarray, rate_hz: float, angle: float = _SWING_RAD, seconds: float = _SWING_S
+) -> Trajectory:
+    """One joint after the other swings about `start` [A] and comes back; 10 Hz rows are enough.
+
+    Args:
+        angle: rad, to each side; seconds: for one joint.
+    """
+    steps = round(seconds * rate_hz)
+    wave = angle * np.sin(2 * np.pi * np.arange(1, steps + 1) / steps)
     rows = [start]
     for joint in range(len(JOINTS)):
         for offset in wave:

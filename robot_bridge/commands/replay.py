@@ -3,8 +3,12 @@
 The course first drives the digital twin (a dry run); the arm then goes slowly to the first pose and
 plays it through every safety check. At the end the recorded commands are compared with what the arm
 achieved, joint by joint: an arm that does not follow a recording will not follow a policy either.
+What came of it is kept (replay_check.folder): `robot-bridge run` asks for it before a policy moves
+a real arm. --example needs no file: each joint swings 12 degrees about robot.start_deg, and the
+gripper closes almost.
 
 Examples:
+    robot-bridge replay --example --config=my_arm.toml
     robot-bridge replay episodes/20261121-101500.arplog
     robot-bridge replay episodes/20261121-101500.arplog --robot=serial:/dev/mycobot --speed=0.5
     robot-bridge replay pick.toml --config=my_arm.toml
@@ -34,10 +38,12 @@ from robot_bridge.commands.flags import (
     add_motion_flags,
     config_of,
 )
-from robot_bridge.commands.recordings import open_course
+from robot_bridge.commands.recordings import example_course, open_course
 from robot_bridge.commands.rehearsal import PolicyClock, allow_motion
+from robot_bridge.commands.replay_gate import forget_verdict, keep_verdict
 from robot_bridge.commands.session import Plan, run_session
 from robot_bridge.config import Config
+from robot_bridge.episode_log import SUFFIX, read_log
 from robot_bridge.replay_check import ReplayReport, check_log
 from robot_bridge.trajectory import TrajectorySource
 
@@ -47,7 +53,9 @@ NOT_FOLLOWED_STATUS = 4
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of this command."""
-    parser.add_argument("file", metavar="FILE", help="an .arplog, .npz or .toml (key poses)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", metavar="FILE", nargs="?", help="an .arplog, .npz or .toml (poses)")
+    what.add_argument("--example", action="store_true", help="a short built-in motion, no file")
     add_course_flags(parser)
     add_config_flags(parser)
     add_motion_flags(parser)
@@ -65,13 +73,28 @@ def add_course_flags(parser: argparse.ArgumentParser) -> None:
 def main(flags: argparse.Namespace) -> int:
     """Runs the command; returns the exit status: 4 when the arm did not follow."""
     config = config_of(flags)
-    source = open_course(flags.file, config, flags.speed)
+    if flags.example:
+        source = example_course(config, flags.speed)
+    else:
+        source = open_course(flags.file, config, flags.speed)
+    earlier = logs_in(config.log.folder)
     status = play(flags, config, source)
-    if status or not config.log.enabled:
+    simulated = is_simulated(config)
+    if status and not simulated:
+        print(forget_verdict(config))  # whatever stopped it, the arm did not follow to the end
+    if status:
         return status
-    log = newest_log(config.log.folder)
+    if not config.log.enabled:
+        print("not checked whether the arm followed: log.enabled is false")
+        return 0
+    log = read_log(_new_log(config.log.folder, earlier))
     report = check_log(log)
     print("\n".join(describe(report)))
+    finished = log.end == f"{source.name} has finished"
+    if not simulated and (finished or report.reasons):
+        print(keep_verdict(config, report, log, "the example" if flags.example else flags.file))
+    elif not simulated:
+        print(f"the verdict is not kept for `robot-bridge run`: ended early ({log.end})")
     return NOT_FOLLOWED_STATUS if report.reasons else 0
 
 
@@ -94,11 +117,16 @@ def play(
         return run_session(make_parts(config, machine, source, source.start), config, plan)
 
 
-def newest_log(folder: Path) -> Path:
-    """The log that was written last; raises ValueError when there is none."""
-    logs = sorted(folder.glob("*.arplog"), key=lambda path: path.stat().st_mtime_ns)
+def logs_in(folder: Path) -> set[Path]:
+    """All logs of a folder; none where there is no folder."""
+    return set(folder.glob(f"*{SUFFIX}"))
+
+
+def _new_log(folder: Path, earlier: set[Path]) -> Path:
+    """The log that was written since; raises ValueError when there is none."""
+    logs = sorted(logs_in(folder) - earlier, key=lambda path: path.stat().st_mtime_ns)
     if not logs:
-        raise ValueError(f"{folder}: no log was written")
+        raise ValueError(f"{folder}: no log was written: nothing was played, nothing is shown")
     return logs[-1]
 
 

@@ -1,9 +1,10 @@
 """Runs a policy: a server's, or an exported artifact on this computer.
 
-The policy first drives the digital twin from where the arm stands (a dry run). Then you are asked
-once, the arm goes slowly to the start pose, and the policy takes over, through every safety check,
-until you stop it. Each episode is written to a log; the page shows everything and has the stop
-button.
+A real arm must have followed a recording first: `robot-bridge replay --example`, every
+replay_check.valid_days (7). The policy then drives the digital twin from where the arm stands (a
+dry run). You are asked once, the arm goes slowly to the start pose, and the policy takes over,
+through every safety check, until you stop it. Each episode is written to a log; the page shows
+everything and has the stop button.
 
 Examples:
     robot-bridge run --policy=ws://192.168.1.20:8765
@@ -14,6 +15,7 @@ Examples:
 """
 
 import argparse
+import dataclasses
 import sys
 
 from robot_bridge.commands.assembly import (
@@ -31,6 +33,7 @@ from robot_bridge.commands.flags import (
     config_of,
 )
 from robot_bridge.commands.rehearsal import PolicyClock, allow_motion
+from robot_bridge.commands.replay_gate import check_followed, use_record
 from robot_bridge.commands.session import Plan, run_session
 from robot_bridge.config import Config
 from robot_bridge.policy import RemotePolicy
@@ -51,6 +54,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no_preflight", action="store_true", help="skips the dry run in the twin")
     parser.add_argument(
+        "--no_replay_check",
+        action="store_true",
+        help="runs although no replay showed that the arm follows; the log says so",
+    )
+    parser.add_argument(
         "--preflight_seconds",
         type=float,
         default=_REHEARSED_S,
@@ -69,13 +77,26 @@ def main(flags: argparse.Namespace) -> int:
         raise ValueError(f"--preflight_seconds={flags.preflight_seconds}: must be above 0")
     if flags.wait_for_start and not (config.web.enabled or sys.stdin.isatty()):
         raise ValueError("--wait_for_start: there is neither a page nor a terminal to start from")
+    remarks = _replay_check(flags, config)
     clock = PolicyClock()
     with open_machine(config) as machine:
         source = open_policy(config, clock, lambda line: print(line, flush=True))
         try:
-            return _run(flags, config, machine, source, clock)
+            return _run(flags, config, machine, source, clock, remarks)
         finally:
             source.close()
+
+
+def _replay_check(flags: argparse.Namespace, config: Config) -> dict[str, str]:
+    """What log and status say about it; ValueError where the policy may not move the arm."""
+    if is_simulated(config):
+        return {}
+    if flags.no_replay_check:
+        print("replay check: skipped (--no_replay_check)", flush=True)
+        return {"replay_check": "skipped by --no_replay_check"}
+    known = check_followed(flags, config)
+    print(f"replay check: the arm {known}", flush=True)
+    return {"replay_check": known}
 
 
 def _run(
@@ -84,6 +105,7 @@ def _run(
     machine: Machine,
     source: RemotePolicy,
     clock: PolicyClock,
+    remarks: dict[str, str],
 ) -> int:
     pose = start_pose(config)
     if is_simulated(config):
@@ -97,4 +119,7 @@ def _run(
         episodes=1 if flags.once else None,
         seconds=flags.seconds,
     )
-    return run_session(make_parts(config, machine, source, pose), config, plan)
+    if not is_simulated(config):
+        use_record(config)
+    parts = make_parts(config, machine, source, pose)
+    return run_session(dataclasses.replace(parts, remarks=remarks), config, plan)

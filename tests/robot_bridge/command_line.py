@@ -79,16 +79,21 @@ def emulated_arm(kind, **config):
     assert audit(arm.journal.entries()) == []
 
 
+def own_folders(folder):
+    """Flags: what the command keeps, it keeps in `folder`."""
+    return [f"--set=log.folder={folder}", f"--set=replay_check.folder={folder / 'checks'}"]
+
+
 def bridge(folder, command, *arguments, status=0):
     """Runs a command in `folder`, logging there; returns its output, or its errors."""
-    flags = [f"--set=log.folder={folder}"]
-    return run_module("robot_bridge", command, *arguments, *flags, cwd=folder, status=status)
+    flags = [*arguments, *own_folders(folder)]
+    return run_module("robot_bridge", command, *flags, cwd=folder, status=status)
 
 
 @contextlib.contextmanager
 def running_bridge(folder, command, *arguments):
     """The command as a process that goes on; ended by SIGTERM unless it has ended."""
-    flags = [f"--set=log.folder={folder}", *map(str, arguments)]
+    flags = [*own_folders(folder), *map(str, arguments)]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "robot_bridge", command, *flags],
         cwd=folder,

@@ -171,11 +171,12 @@ def test_calibrate_writes_settings_that_can_be_used(tmp_path):
 def test_run_with_a_remote_policy(tmp_path):
     with emulated_arm("serial") as (_, url), running_server(HomeActor(policy_spec())) as server:
         flags = [f"--policy={server}", f"--robot={url}", "--yes", "--no_web", "--seconds=4"]
-        text = bridge(tmp_path, "run", *flags, "--preflight_seconds=1")
+        text = bridge(tmp_path, "run", *flags, "--preflight_seconds=1", "--no_replay_check")
     assert "dry run in the twin: ok" in text
     (log,) = logs_in(tmp_path)
     assert {step.source for step in log.steps} == {"policy"}
     assert log.header.versions["artifact"] == "c0ffee"
+    assert log.header.robot["replay_check"] == "skipped by --no_replay_check"
     moved = log.steps[-1].command[0] - log.steps[0].command[0]
     assert moved > 0.05
 
@@ -199,6 +200,7 @@ def test_run_refuses_a_policy_that_means_something_else(tmp_path):
 def test_a_signal_holds_the_arm_and_closes_the_log(number, tmp_path):
     with emulated_arm("serial") as (arm, url), running_server(HomeActor(policy_spec())) as server:
         flags = [f"--policy={server}", f"--robot={url}", "--yes", "--no_web", "--no_preflight"]
+        flags += ["--no_replay_check"]
         with running_bridge(tmp_path, "run", *flags) as process:
             wait_until(lambda: arm.journal.count(Command.SEND_ANGLES) > 5, "nothing moved", process)
             process.send_signal(number)
@@ -227,7 +229,7 @@ def test_a_lost_arm_ends_a_run_that_nobody_watches(tmp_path):
 def test_waiting_for_start_moves_nothing(tmp_path):
     with emulated_arm("serial") as (arm, url), running_server(HomeActor(policy_spec())) as server:
         flags = [f"--policy={server}", f"--robot={url}", "--wait_for_start", "--seconds=2"]
-        flags += ["--no_preflight", "--set=web.port=0"]
+        flags += ["--no_preflight", "--no_replay_check", "--set=web.port=0"]
         text = bridge(tmp_path, "run", *flags)
         assert "page: http://127.0.0.1:" in text
         assert arm.journal.count(Command.SEND_ANGLES) == 0

@@ -16,6 +16,7 @@ from tests.robot_bridge.command_line import (
     PATIENCE_S,
     emulated_arm,
     logs_in,
+    own_folders,
     running_bridge,
     wait_for_line,
     write_script,
@@ -28,7 +29,7 @@ class Terminal:
 
     def __init__(self, folder, *arguments):
         self._master, other = os.openpty()
-        flags = [*map(str, arguments), f"--set=log.folder={folder}"]
+        flags = [*map(str, arguments), *own_folders(folder)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "robot_bridge", *flags],
             cwd=folder,

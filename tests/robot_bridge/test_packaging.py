@@ -16,6 +16,7 @@ from tests.policy_servers import running_server
 from tests.robot_bridge.command_line import (
     HomeActor,
     emulated_arm,
+    own_folders,
     policy_spec,
     wait_for_line,
 )
@@ -169,7 +170,7 @@ def test_a_fresh_environment_runs_a_remote_policy_in_little_memory(wheel, tmp_pa
     # The arm is emulated in this process, so that only the bridge is weighed.
     with emulated_arm("tcp") as (_, url), running_server(HomeActor(policy_spec())) as server:
         flags = [f"--policy={server}", f"--robot={url}", "--yes", "--no_preflight", "--seconds=12"]
-        flags += ["--set=web.port=0", f"--set=log.folder={tmp_path}"]
+        flags += ["--no_replay_check", "--set=web.port=0", *own_folders(tmp_path)]
         process = subprocess.Popen(
             [command, "run", *flags],
             cwd=tmp_path,
