@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from robot_bridge.emulator.journal import GRIPPER_MOTION, MOTION, Entry
-from robot_bridge.frames import HEADER, Command, unpack_int16s
+from robot_bridge.frames import HEADER, Command, encode, unpack_int16s
 
 # Events after which the first target must be near the arm, wherever the last one was.
 _BREAKS = frozenset({Command.STOP, Command.POWER_ON, Command.POWER_OFF, Command.FOCUS_SERVO})
@@ -105,7 +105,8 @@ class _Judge:
 
     def see(self, entry: Entry) -> None:
         # Bytes without a header's begin nothing, whatever follows them.
-        if entry.junk and HEADER[0] in entry.block:
+        own = b"" if entry.frame is None else encode(entry.command, entry.frame.data)
+        if entry.junk and HEADER[0] in entry.block.replace(own, b""):
             self._blame(entry, "form", f"{entry.junk} bytes that are no frame")
         while self._to_stand and self._to_stand[0][1] < entry.time_ns:
             self._to_stand.popleft()

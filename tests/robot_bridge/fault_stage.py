@@ -167,10 +167,13 @@ class Stage:
 
     def _moves(self) -> bool:
         """Whether a command to move takes effect; by the status alone."""
-        end = time.monotonic() + 0.5
+        end = time.monotonic() + 2.0
         while time.monotonic() < end:
-            if self.bridge.status()["mode"] in MOVING:
+            status = self.bridge.status()
+            if status["mode"] in MOVING:
                 return True
+            if status["reason"].startswith("not "):  # the loop itself refused
+                return False
             time.sleep(0.01)
         return False
 

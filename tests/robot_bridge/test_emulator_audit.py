@@ -85,6 +85,7 @@ def test_queued_targets_are_found():
 def test_broken_frames_are_found_and_harmless_bytes_are_not():
     sender = Sender()
     sender.arm.receive(b"\x00\x00\x00\x00")
+    sender.arm.receive(b"\x00\x00\x00\x00" + encode(Command.STOP))
     assert sender.rules() == []
     sender.arm.receive(b"\xfe\xfe\x01\x00\x00")
     assert sender.rules() == ["form"]
