@@ -1,9 +1,9 @@
 """From a policy to a moved arm and a dataset, without an arm: `make bridge-demo`.
 
-Starts the emulated myCobot 320 on a pseudo-terminal, exports a policy, runs it with the very
-command that a user types, starts it from the page in a headless Chromium, takes pictures, stops it
-by a click on E-STOP, turns the log into RLDS and validates that. Every result is checked; the exit
-status is 1 if one is not as it should be.
+Starts the emulated myCobot 320 on a pseudo-terminal, exports a policy, lets the arm show that it
+follows a replay, runs the policy with the very command that a user types, starts it from the page
+in a headless Chromium, takes pictures, stops it by a click on E-STOP, turns the log into RLDS and
+validates that. Every result is checked; the exit status is 1 if one is not as it should be.
 
 Examples:
     python -m launch.bridge_demo
@@ -197,8 +197,13 @@ def run_demo(flags: argparse.Namespace, workdir: Path, results: Results) -> None
     config = write_config(workdir)
     with Program("arm   ", ["-m", "robot_bridge.emulator"]) as emulator:
         port = emulator.wait_line(r"^serial:\S+", 60)[0]
-        command = ["-m", "robot_bridge", "run", f"--config={config}", f"--robot={port}",
-                   f"--policy={artifact}", f"--out={logs}", "--wait_for_start"]  # fmt: skip
+        shown = workdir / "replay"
+        arm = [f"--config={config}", f"--robot={port}", f"--set=replay_check.folder={shown}"]
+        # No policy may move an arm that has not shown that it follows.
+        example = ["--example", "--yes", "--no_web", f"--out={shown}"]
+        run_command(["-m", "robot_bridge", "replay", *arm, *example])
+        policy = [f"--policy={artifact}", f"--out={logs}", "--wait_for_start"]
+        command = ["-m", "robot_bridge", "run", *arm, *policy]
         with Program("bridge", command) as bridge:
             url = bridge.wait_line(r"page: (\S+)", READY_S)[1]
             status = drive(url, flags.seconds, workdir, results)
@@ -228,7 +233,7 @@ def main() -> int:
     flags = parser.parse_args()
     workdir, results = flags.workdir.resolve(), Results()
     workdir.mkdir(parents=True, exist_ok=True)
-    for name in ("artifact", "logs", "rlds"):  # of an earlier demonstration
+    for name in ("artifact", "logs", "rlds", "replay"):  # of an earlier demonstration
         shutil.rmtree(workdir / name, ignore_errors=True)
     try:
         run_demo(flags, workdir, results)
