@@ -6,22 +6,22 @@ import numpy as np
 from bridge_policy import CAMERA
 
 from arp_jax.specs import ObservationSpec
+from robot_bridge.actions.policy import RemotePolicy
 from robot_bridge.arm import HOME, action_spec, state_spec
-from robot_bridge.clock import Clock
-from robot_bridge.control_loop import ControlLoop
-from robot_bridge.daemon import Bridge
-from robot_bridge.joint_release import JointRelease
+from robot_bridge.log.recorder import Recorder
+from robot_bridge.log.run_log import RunLog
+from robot_bridge.loop.clock import Clock
+from robot_bridge.loop.control_loop import ControlLoop
+from robot_bridge.loop.daemon import Bridge
+from robot_bridge.loop.joint_release import JointRelease
+from robot_bridge.loop.operator import Gate, Operator
+from robot_bridge.loop.parts import Parts
+from robot_bridge.loop.real_time import Priorities, quiet_interpreter
+from robot_bridge.loop.snapshot import take_snapshot
 from robot_bridge.observations import Frame
-from robot_bridge.operator import Gate, Operator
-from robot_bridge.parts import Parts
-from robot_bridge.policy import RemotePolicy
-from robot_bridge.ports import open_robot
-from robot_bridge.real_time import Priorities, quiet_interpreter
-from robot_bridge.recorder import Recorder
-from robot_bridge.run_log import RunLog
-from robot_bridge.safety import Limits
-from robot_bridge.snapshot import take_snapshot
-from robot_bridge.watchdog import AgeLimits, WatchdogLimits
+from robot_bridge.safety.safety_filter import Limits
+from robot_bridge.safety.watchdog import AgeLimits, WatchdogLimits
+from robot_bridge.wire.ports import open_robot
 
 _CAMERA_HZ = 30
 _READY_S = 60.0

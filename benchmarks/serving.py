@@ -31,7 +31,7 @@ from websockets.sync.server import serve
 from arp_jax.export.protocol import MAX_MESSAGE_BYTES, Actions, Query, encode
 from arp_jax.export.server import PolicyServer, ServerOptions
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec, PolicySpec
-from robot_bridge.policy_client import PolicyClient
+from robot_bridge.actions.policy_client import PolicyClient
 
 PACKAGES = ("websockets", "msgpack", "numpy")
 DIMS = (*(f"joint{i}" for i in range(1, 7)), "gripper")

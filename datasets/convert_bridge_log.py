@@ -35,7 +35,7 @@ from arp_jax.data.formats.conversion_run import write_dataset
 from arp_jax.data.rlds import DatasetSpecs
 from arp_jax.specs import SpecMismatch, check_match
 from arp_jax.training.command_line import exit_status
-from robot_bridge.episode_log import SUFFIX, EpisodeLog, Step, read_log
+from robot_bridge.log.episode_log import SUFFIX, EpisodeLog, Step, read_log
 
 METADATA = {
     "file": tfds.features.Text(doc="name of the log"),

@@ -27,8 +27,8 @@ from websockets.sync.client import connect
 from launch.browser import Browser
 from launch.program import ROOT, Program
 from launch.quickstart import run_command
-from robot_bridge.episode_log import EpisodeLog, read_log
-from robot_bridge.web_messages import PROTOCOL
+from robot_bridge.log.episode_log import EpisodeLog, read_log
+from robot_bridge.web.web_messages import PROTOCOL
 
 RATE_HZ = 10.0
 DATASET = "bridge_demo"

@@ -18,8 +18,8 @@ import numpy as np
 
 from arp_jax.specs import CameraSpec
 from launch.demo_policy import PERIOD_S, FigurePolicy, figure_at
-from robot_bridge.twin import TwinRobot
-from robot_bridge.twin_renderer import TwinRenderer
+from robot_bridge.twin.twin_renderer import TwinRenderer
+from robot_bridge.twin.twin_robot import TwinRobot
 
 HEIGHT, WIDTH = 240, 320
 FPS = 10

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robot_bridge.commands import calibrate, check, record, replay, run, teach, twin
-from robot_bridge.config import default_text
 from robot_bridge.robots import RobotError
+from robot_bridge.settings.config import default_text
 
 COMMANDS = {
     "check": check,

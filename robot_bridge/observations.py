@@ -1,6 +1,6 @@
 """What is seen at one tick: vector features and pictures, each with its time.
 
-Cameras (`cameras.py`) deliver frames from threads of their own; the control loop gathers the newest
+Cameras (`capture.py`) deliver frames from threads of their own; the control loop gathers the newest
 of each with the arm's reading into one `Observation`, which policies and recorder share.
 """
 

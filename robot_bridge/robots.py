@@ -1,9 +1,9 @@
 """What the bridge asks of an arm: read, write, hold; and nothing that can block the clock.
 
-An implementation (`mycobot.py` over a wire, `twin.py` in simulation) owns its connection in a
+An implementation (`mycobot.py` over a wire, `twin_robot.py` in simulation) owns its connection in a
 thread of its own. The control loop only exchanges the newest reading against the newest target.
 Joint angles are rad in the arm's own order, the gripper's opening is 0 (closed) ... 1 (open). No
-limits here: a target that reaches `write` has passed `safety.py`.
+limits here: a target that reaches `write` has passed `safety_filter.py`.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 The loop hands over each tick's observation and asks for the action of a point in time; neither call
 blocks. Implementations: `policy.py` (local artifact or remote server), `replay.py`, `key_poses.py`.
-An action from here is a wish: `safety.py` decides.
+An action from here is a wish: `safety_filter.py` decides.
 """
 
 import dataclasses

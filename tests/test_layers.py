@@ -19,9 +19,10 @@ UP_TO_DATA = POLICIES | {"arp_jax.data"}
 TRAINING = UP_TO_DATA | {"arp_jax.training"}
 EVALUATION = UP_TO_DATA | {"arp_jax.sim", "arp_jax.evaluation"}
 EVERYTHING_BELOW_EXPORT = TRAINING | EVALUATION
-# The digital twin is the simulated arm: the only files of the bridge that import the simulation.
-TWIN = {f"robot_bridge.{name}" for name in ("twin", "twin_physics", "twin_renderer")}
-BRIDGE = ROW_1 | {"robot_bridge"} | TWIN
+# The digital twin is the simulated arm: the only part of the bridge that imports the simulation.
+TWIN = "robot_bridge.twin"
+BRIDGE = ROW_1 | {"robot_bridge", TWIN}
+BRIDGE_IS_LIGHT = {"jax", "flax", "tensorflow", "optax", "orbax"}
 ALLOWED = {
     "arp_jax.specs": ROW_1,
     "arp_jax.normalize": ROW_1,
@@ -36,7 +37,7 @@ ALLOWED = {
     "arp_jax.export": EVERYTHING_BELOW_EXPORT | {"arp_jax.export", "arp_jax.compile_cache"},
     "arp_jax.interop": EVERYTHING_BELOW_EXPORT | {"arp_jax.interop"},
     "robot_bridge": BRIDGE,
-    **dict.fromkeys(TWIN, BRIDGE | {"arp_jax.sim"}),
+    TWIN: BRIDGE | {"arp_jax.sim"},
 }
 # The messages of the policy server: the one file that both of its ends import.
 PROTOCOL = "arp_jax.export.protocol"
@@ -50,7 +51,8 @@ FORBIDDEN = {
     "arp_jax.data": {"flax", "optax", "mujoco", "orbax"},
     "arp_jax.sim": {"tensorflow", "tensorflow_datasets", "optax", "orbax"},
     "arp_jax.evaluation": {"tensorflow", "optax", "orbax"},
-    **dict.fromkeys({"robot_bridge", *TWIN}, {"jax", "flax", "tensorflow", "optax", "orbax"}),
+    "robot_bridge": BRIDGE_IS_LIGHT,
+    TWIN: BRIDGE_IS_LIGHT,
 }
 # Commands that live in a package beside what they drive: they may import everything (row 8), and
 # nobody may import them.

@@ -14,19 +14,19 @@ import numpy as np
 
 from arp_jax import __version__
 from arp_jax.specs import ActionSpec, ObservationSpec
+from robot_bridge.actions.policy import RemotePolicy, default_execution
+from robot_bridge.actions.policy_client import PolicyError
 from robot_bridge.arm import HOME, action_spec, state_spec
-from robot_bridge.compatibility import check_compatible
-from robot_bridge.config import CameraSection, Config
-from robot_bridge.daemon import Bridge
-from robot_bridge.mycobot import MyCobotConfig
+from robot_bridge.loop.daemon import Bridge
+from robot_bridge.loop.parts import Parts
 from robot_bridge.observations import Camera
-from robot_bridge.parts import Parts
-from robot_bridge.policy import RemotePolicy, default_execution
-from robot_bridge.policy_client import PolicyError
-from robot_bridge.ports import open_robot
 from robot_bridge.robots import Robot, RobotError
+from robot_bridge.safety.compatibility import check_compatible
+from robot_bridge.settings.config import CameraSection, Config
 from robot_bridge.sources import ActionSource
-from robot_bridge.web_server import WebServer, WebSettings
+from robot_bridge.web.web_server import WebServer, WebSettings
+from robot_bridge.wire.mycobot import MyCobotConfig
+from robot_bridge.wire.ports import open_robot
 
 # An artifact on this computer compiles first; a server has done so.
 _POLICY_S = 120.0
@@ -57,7 +57,7 @@ def make_robot(config: Config) -> Robot:
     """
     settings = config.robot
     if is_simulated(config):
-        from robot_bridge.twin import TwinRobot
+        from robot_bridge.twin.twin_robot import TwinRobot
 
         return TwinRobot(settings.tool, start=settings.start_rad or HOME)
     usage = MyCobotConfig(
@@ -68,8 +68,8 @@ def make_robot(config: Config) -> Robot:
     arm = open_robot(settings.url, settings.driver, usage)
     if settings.shadow_rad == 0:
         return arm
-    from robot_bridge.twin import TwinRobot
-    from robot_bridge.twin_shadow import ShadowedRobot, ShadowLimits
+    from robot_bridge.twin.twin_robot import TwinRobot
+    from robot_bridge.twin.twin_shadow import ShadowedRobot, ShadowLimits
 
     twin = TwinRobot(settings.tool, real_time=False)
     return ShadowedRobot(arm, twin, ShadowLimits(settings.shadow_rad))
@@ -101,8 +101,8 @@ def open_machine(config: Config) -> Iterator[Machine]:
 
 def _open_camera(section: CameraSection, robot: Robot) -> Camera:
     if section.source == TWIN:
-        from robot_bridge.synthetic_camera import SyntheticCamera
-        from robot_bridge.twin import TwinRobot
+        from robot_bridge.cameras.synthetic_camera import SyntheticCamera
+        from robot_bridge.twin.twin_robot import TwinRobot
 
         if not isinstance(robot, TwinRobot):
             raise ValueError(
@@ -114,7 +114,7 @@ def _open_camera(section: CameraSection, robot: Robot) -> Camera:
             )
         except RuntimeError as error:
             raise RobotError(str(error)) from error
-    from robot_bridge.cameras import Capture, OpenCvCamera
+    from robot_bridge.cameras.capture import Capture, OpenCvCamera
 
     capture = Capture(
         section.source,
@@ -144,7 +144,7 @@ def open_policy(
     if settings.artifact is not None:
         if not (settings.artifact / "manifest.json").is_file():
             raise ValueError(f"policy.artifact: {settings.artifact} holds no exported policy")
-        from robot_bridge.policy import LocalPolicy
+        from robot_bridge.actions.policy import LocalPolicy
 
         tell(f"starting the policy of {settings.artifact} (jax compiles; up to a minute)")
         source: RemotePolicy = LocalPolicy(

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robot_bridge.actions.trajectory import Trajectory, TrajectorySource
 from robot_bridge.arm import JOINTS
 from robot_bridge.commands.assembly import Machine, is_simulated, make_parts, open_machine
 from robot_bridge.commands.check_cameras import picture_rate, watch
@@ -29,9 +30,8 @@ from robot_bridge.commands.flags import add_config_flags, config_of
 from robot_bridge.commands.lag_fit import Lag, fit_lag
 from robot_bridge.commands.rehearsal import first_reading
 from robot_bridge.commands.session import Plan, run_session
-from robot_bridge.config import Config
-from robot_bridge.episode_log import SUFFIX, EpisodeLog, read_log
-from robot_bridge.trajectory import Trajectory, TrajectorySource
+from robot_bridge.log.episode_log import SUFFIX, EpisodeLog, read_log
+from robot_bridge.settings.config import Config
 
 _SWING_RAD = math.radians(6.0)
 _SWING_S = 2.0

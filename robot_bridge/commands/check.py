@@ -24,8 +24,8 @@ from robot_bridge.commands.check_port import check_port
 from robot_bridge.commands.check_zero import check_zero
 from robot_bridge.commands.findings import Finding, report
 from robot_bridge.commands.flags import add_config_flags, config_of
-from robot_bridge.config import Config
 from robot_bridge.robots import RobotError
+from robot_bridge.settings.config import Config
 
 # module -> what it is needed for, and its extra.
 _PACKAGES = {

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from robot_bridge.commands.findings import Finding
-from robot_bridge.config import Config
-from robot_bridge.frames import Command, FrameReader, encode, unpack_int16s
 from robot_bridge.kinematics import controller_coords
-from robot_bridge.lines import Line, LineError
-from robot_bridge.ports import arm_line
 from robot_bridge.robots import RobotError
+from robot_bridge.settings.config import Config
+from robot_bridge.wire.frames import Command, FrameReader, encode, unpack_int16s
+from robot_bridge.wire.lines import Line, LineError
+from robot_bridge.wire.ports import arm_line
 
 # Another model or firmware is off by more; the fitted parameters by 0.1 mm (kinematics.py).
 _GOOD_MM, _BAD_MM = 1.0, 5.0

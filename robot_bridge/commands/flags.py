@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from robot_bridge.config import Config, read_config
+from robot_bridge.settings.config import Config, read_config
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:

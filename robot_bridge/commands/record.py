@@ -23,8 +23,8 @@ from robot_bridge.commands.flags import (
 from robot_bridge.commands.recordings import open_course
 from robot_bridge.commands.replay import add_course_flags, play
 from robot_bridge.commands.session import Plan, run_session
-from robot_bridge.config import Config
-from robot_bridge.manual import Jogged
+from robot_bridge.loop.manual import Jogged
+from robot_bridge.settings.config import Config
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

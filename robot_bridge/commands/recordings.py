@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from robot_bridge.actions.key_poses import read_key_poses
+from robot_bridge.actions.replay import read_recording
+from robot_bridge.actions.trajectory import Trajectory, TrajectorySource
 from robot_bridge.commands.assembly import specs_of
 from robot_bridge.commands.calibrate import swing
-from robot_bridge.config import Config
-from robot_bridge.key_poses import read_key_poses
-from robot_bridge.replay import read_recording
-from robot_bridge.trajectory import Trajectory, TrajectorySource
+from robot_bridge.settings.config import Config
 
 _EXAMPLE_HZ = 10.0
 # A joint or gripper that stands still must be found: more than `replay_check.Tolerances`.

@@ -11,11 +11,11 @@ import time
 import numpy as np
 
 from robot_bridge.commands.assembly import Machine
-from robot_bridge.config import Config
-from robot_bridge.preflight import Rehearsal, SteppedClock, preflight
-from robot_bridge.preflight_report import PreflightReport
 from robot_bridge.robots import Reading, Robot, RobotError
+from robot_bridge.settings.config import Config
 from robot_bridge.sources import ActionSource
+from robot_bridge.twin.preflight import Rehearsal, SteppedClock, preflight
+from robot_bridge.twin.preflight_report import PreflightReport
 
 _READING_S = 5.0
 _OR_WITHOUT = "; or say --no_preflight: then only safety stands between source and arm"

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robot_bridge.actions.trajectory import TrajectorySource
 from robot_bridge.commands.assembly import is_simulated, make_parts, open_machine
 from robot_bridge.commands.flags import (
     add_config_flags,
@@ -42,10 +43,9 @@ from robot_bridge.commands.recordings import example_course, open_course
 from robot_bridge.commands.rehearsal import PolicyClock, allow_motion
 from robot_bridge.commands.replay_gate import forget_verdict, keep_verdict
 from robot_bridge.commands.session import Plan, run_session
-from robot_bridge.config import Config
-from robot_bridge.episode_log import SUFFIX, read_log
-from robot_bridge.replay_check import ReplayReport, check_log
-from robot_bridge.trajectory import TrajectorySource
+from robot_bridge.log.episode_log import SUFFIX, read_log
+from robot_bridge.settings.config import Config
+from robot_bridge.twin.replay_check import ReplayReport, check_log
 
 _LONGEST_REHEARSAL_S = 600.0
 NOT_FOLLOWED_STATUS = 4

@@ -10,11 +10,11 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
-from robot_bridge.config import Config
-from robot_bridge.episode_log import EpisodeLog
-from robot_bridge.ports import arm_line
-from robot_bridge.replay_check import ReplayReport
-from robot_bridge.replay_record import ReplayRecord, read_record, remove_record, write_record
+from robot_bridge.log.episode_log import EpisodeLog
+from robot_bridge.settings.config import Config
+from robot_bridge.twin.replay_check import ReplayReport
+from robot_bridge.twin.replay_record import ReplayRecord, read_record, remove_record, write_record
+from robot_bridge.wire.ports import arm_line
 
 # A record from the future: two computers' clocks may differ by as much.
 _CLOCKS_DAYS = 600.0 / 86400.0

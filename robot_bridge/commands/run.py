@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import sys
 
+from robot_bridge.actions.policy import RemotePolicy
 from robot_bridge.commands.assembly import (
     Machine,
     is_simulated,
@@ -35,8 +36,7 @@ from robot_bridge.commands.flags import (
 from robot_bridge.commands.rehearsal import PolicyClock, allow_motion
 from robot_bridge.commands.replay_gate import check_followed, use_record
 from robot_bridge.commands.session import Plan, run_session
-from robot_bridge.config import Config
-from robot_bridge.policy import RemotePolicy
+from robot_bridge.settings.config import Config
 
 _REHEARSED_S = 10.0
 

@@ -13,9 +13,9 @@ from typing import Any, TextIO
 
 from robot_bridge.commands.assembly import make_page
 from robot_bridge.commands.terminal import KEY_HELP, KEYS, Keyboard, LiveLine, confirm
-from robot_bridge.config import Config
-from robot_bridge.daemon import Bridge
-from robot_bridge.parts import Parts
+from robot_bridge.loop.daemon import Bridge
+from robot_bridge.loop.parts import Parts
+from robot_bridge.settings.config import Config
 
 # Cameras and readings may need a moment before the first start.
 _READY_S = 15.0

@@ -21,7 +21,7 @@ from robot_bridge.commands.flags import (
     config_of,
 )
 from robot_bridge.commands.session import Plan, run_session
-from robot_bridge.manual import HandGuided
+from robot_bridge.loop.manual import HandGuided
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -21,9 +21,9 @@ from robot_bridge.commands.assembly import open_machine, open_policy, specs_of, 
 from robot_bridge.commands.flags import add_config_flags, config_of
 from robot_bridge.commands.recordings import open_course
 from robot_bridge.commands.rehearsal import PolicyClock, describe, rehearse
-from robot_bridge.config import Config
-from robot_bridge.preflight_report import PreflightReport, save_picture
+from robot_bridge.settings.config import Config
 from robot_bridge.sources import ActionSource
+from robot_bridge.twin.preflight_report import PreflightReport, save_picture
 
 REFUSED_STATUS = 5
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from robot_bridge.emulator.journal import GRIPPER_MOTION, MOTION, Entry
-from robot_bridge.frames import HEADER, Command, encode, unpack_int16s
+from robot_bridge.wire.frames import HEADER, Command, encode, unpack_int16s
 
 # Events after which the first target must be near the arm, wherever the last one was.
 _BREAKS = frozenset({Command.STOP, Command.POWER_ON, Command.POWER_OFF, Command.FOCUS_SERVO})

@@ -7,8 +7,8 @@ that is not there; the real controller's choice among its solutions is not publi
 
 import numpy as np
 
-from robot_bridge.frames import pack_int16s, unpack_int16s
 from robot_bridge.kinematics import controller_coords, link_frames, rotation
+from robot_bridge.wire.frames import pack_int16s, unpack_int16s
 
 SCALE = np.array([10.0, 10.0, 10.0, 100.0, 100.0, 100.0])
 _NEAR_M, _NEAR_RAD = 1e-5, 1e-4

@@ -19,7 +19,7 @@ from robot_bridge.emulator.faults import Dice, Faults, oversized
 from robot_bridge.emulator.firmware import Firmware, Versions
 from robot_bridge.emulator.journal import Entry, Journal
 from robot_bridge.emulator.motion import Gripper, Joints
-from robot_bridge.frames import HEADER, Command, Frame, FrameReader, encode
+from robot_bridge.wire.frames import HEADER, Command, Frame, FrameReader, encode
 
 # A question is answered even where acknowledgements are lost.
 _SETTERS = frozenset(

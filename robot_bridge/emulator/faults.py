@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from robot_bridge.frames import MAX_LENGTH
+from robot_bridge.wire.frames import MAX_LENGTH
 
 
 @dataclasses.dataclass(frozen=True)

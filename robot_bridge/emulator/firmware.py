@@ -14,7 +14,7 @@ from robot_bridge.emulator import coordinates
 from robot_bridge.emulator.faults import Faults
 from robot_bridge.emulator.journal import MOTION
 from robot_bridge.emulator.motion import JOINTS, Gripper, Joints
-from robot_bridge.frames import (
+from robot_bridge.wire.frames import (
     Command,
     Frame,
     pack_angles,

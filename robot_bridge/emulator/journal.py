@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from robot_bridge.frames import Command, Frame, encode, unpack_angles
+from robot_bridge.wire.frames import Command, Frame, encode, unpack_angles
 
 MOTION = frozenset(
     {

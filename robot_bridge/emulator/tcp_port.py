@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from robot_bridge.emulator.core import Emulator, disturbed
 from robot_bridge.emulator.schedule import Waker
-from robot_bridge.frames import FOOTER, HEADER, Command, encode
+from robot_bridge.wire.frames import FOOTER, HEADER, Command, encode
 
 _PATIENCE_S = 0.1
 _GPIO = frozenset(

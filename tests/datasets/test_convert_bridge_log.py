@@ -12,7 +12,7 @@ import pytest
 from arp_jax.data.images import decode_image
 from arp_jax.data.rlds import open_dataset
 from arp_jax.data.source import open_source
-from robot_bridge.episode_log import EpisodeLogWriter
+from robot_bridge.log.episode_log import EpisodeLogWriter
 from tests.datasets.scripts import assert_refused, contents, load_converter
 from tests.robot_bridge.log_steps import ACTION, HEADER, OBSERVATION, make_step, write_log
 

@@ -13,9 +13,9 @@ import pytest
 from arp_jax.export.artifact import random_observation
 from arp_jax.export.protocol import TOKEN_VARIABLE, Query
 from arp_jax.export.runtime import load_artifact
+from robot_bridge.actions.policy import LocalPolicy
+from robot_bridge.actions.policy_client import PolicyClient
 from robot_bridge.observations import Frame, Observation
-from robot_bridge.policy import LocalPolicy
-from robot_bridge.policy_client import PolicyClient
 from tests.policy_servers import TOKEN, get
 
 # The child imports jax and compiles, on a machine that has other work.
@@ -105,7 +105,7 @@ def test_the_server_ends_when_its_parent_dies(artifact_dir):
     """However it dies: the child sees the end of its input."""
     parent = (
         "import pathlib, sys, time\n"
-        "from robot_bridge.policy_process import PolicyProcess\n"
+        "from robot_bridge.actions.policy_process import PolicyProcess\n"
         "child = PolicyProcess(pathlib.Path(sys.argv[1]), 0)\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"

@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from arp_jax.export.inference_queue import Client, InferenceQueue
 from arp_jax.export.protocol import Metadata, Problem, Query, decode, encode
 from arp_jax.export.server import ServerOptions
-from robot_bridge.policy_client import PolicyClient, PolicyError, PolicyRefused
+from robot_bridge.actions.policy_client import PolicyClient, PolicyError, PolicyRefused
 from tests.policy_servers import TOKEN, CountingActor, get, running_server
 
 

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import serve
 
 from arp_jax.export.protocol import Metadata, Query, decode, encode
-from robot_bridge.policy_client import PolicyClient, PolicyError
+from robot_bridge.actions.policy_client import PolicyClient, PolicyError
 from tests.policy_servers import SPEC, get, running_server
 
 SLOW_S = float(os.environ.get("ARP_JAX_FUZZ_S", 300))

@@ -3,7 +3,7 @@
 import pytest
 
 from launch.browser import find_chromium
-from robot_bridge.episode_log import read_log
+from robot_bridge.log.episode_log import read_log
 from tests.commands import run_module
 
 

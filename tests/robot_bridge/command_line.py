@@ -13,7 +13,7 @@ import numpy as np
 from arp_jax.specs import ObservationSpec, PolicySpec
 from robot_bridge.arm import HOME_DEGREES, action_spec, state_spec
 from robot_bridge.emulator import Emulator, EmulatorConfig, PtyPort, TcpPort, audit
-from robot_bridge.episode_log import read_log
+from robot_bridge.log.episode_log import read_log
 from tests.commands import run_module
 
 PATIENCE_S = 60.0

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from robot_bridge.emulator import ALWAYS, AuditLimits, EmulatorConfig, Faults, Rule
-from robot_bridge.frames import Command
+from robot_bridge.wire.frames import Command
 
 State = Literal["running", "hold", "fault", "refused"]
 # What a person does once the fault is gone, to go on.

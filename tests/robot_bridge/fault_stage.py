@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from arp_jax.specs import ObservationSpec
+from robot_bridge.actions.trajectory import Trajectory, TrajectorySource
 from robot_bridge.arm import action_spec, state_spec
-from robot_bridge.daemon import Bridge
 from robot_bridge.emulator import (
     AuditLimits,
     Emulator,
@@ -29,12 +29,12 @@ from robot_bridge.emulator import (
     TcpPort,
     audit,
 )
-from robot_bridge.episode_log import Step, read_log
-from robot_bridge.parts import Parts
-from robot_bridge.ports import open_robot
+from robot_bridge.log.episode_log import Step, read_log
+from robot_bridge.loop.daemon import Bridge
+from robot_bridge.loop.parts import Parts
 from robot_bridge.robots import Robot, RobotError
-from robot_bridge.safety import Limits
-from robot_bridge.trajectory import Trajectory, TrajectorySource
+from robot_bridge.safety.safety_filter import Limits
+from robot_bridge.wire.ports import open_robot
 from tests.robot_bridge.fault_cases import Case
 from tests.robot_bridge.wired_arm import WiredArm
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from arp_jax.data.images import encode_image
 from arp_jax.specs import ActionSpec, CameraSpec, FeatureSpec, ObservationSpec
-from robot_bridge.episode_log import EpisodeLogWriter, Header, Step
+from robot_bridge.log.episode_log import EpisodeLogWriter, Header, Step
 
 JOINTS = ("j1", "j2", "gripper")
 OBSERVATION = ObservationSpec(

@@ -7,16 +7,16 @@ import numpy as np
 
 from arp_jax.specs import ObservationSpec
 from robot_bridge.arm import HOME, JOINTS, action_spec, state_spec
-from robot_bridge.control_loop import ControlLoop
-from robot_bridge.joint_release import JointRelease
-from robot_bridge.modes import Mode
-from robot_bridge.operator import Gate, Operator
-from robot_bridge.parts import Parts
-from robot_bridge.recorder import Recorder
-from robot_bridge.run_log import RunLog
-from robot_bridge.safety import Limits
+from robot_bridge.log.recorder import Recorder
+from robot_bridge.log.run_log import RunLog
+from robot_bridge.loop.control_loop import ControlLoop
+from robot_bridge.loop.joint_release import JointRelease
+from robot_bridge.loop.operator import Gate, Operator
+from robot_bridge.loop.parts import Parts
+from robot_bridge.safety.modes import Mode
+from robot_bridge.safety.safety_filter import Limits
 from robot_bridge.sources import PlannedAction, SourceHealth
-from robot_bridge.twin import TwinRobot
+from robot_bridge.twin.twin_robot import TwinRobot
 
 RATE_HZ = 20.0
 PERIOD_NS = round(1e9 / RATE_HZ)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from robot_bridge.emulator import AuditLimits, audit
-from robot_bridge.frames import Command
-from robot_bridge.mycobot import MyCobot
-from robot_bridge.mycobot_config import MyCobotConfig
-from robot_bridge.ports import arm_driver
 from robot_bridge.robots import Reading
+from robot_bridge.wire.frames import Command
+from robot_bridge.wire.mycobot import MyCobot
+from robot_bridge.wire.mycobot_config import MyCobotConfig
+from robot_bridge.wire.ports import arm_driver
 from tests.robot_bridge.wired_arm import START, WiredArm, wired_arm
 
 MOTION = {Command.SEND_ANGLES, Command.SET_GRIPPER}

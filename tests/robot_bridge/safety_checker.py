@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from robot_bridge.safety import Verdict
+from robot_bridge.safety.safety_filter import Verdict
 
 # Smallest of the published tables, less 2 degrees; rad.
 LIMITS = np.array([2.93, 2.35, 2.53, 2.5307274, 2.93, 3.14]) - 0.0349065

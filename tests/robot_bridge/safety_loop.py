@@ -6,7 +6,7 @@ import numpy as np
 
 from robot_bridge.arm import HOME
 from robot_bridge.robots import Reading
-from robot_bridge.safety import Limits, SafetyFilter
+from robot_bridge.safety.safety_filter import Limits, SafetyFilter
 
 DEGREE = np.radians(1.0)
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from arp_jax.specs import CameraSpec
 from robot_bridge.arm import HOME, action_spec
-from robot_bridge.modes import PERSONS, TABLE, Event, Mode, next_mode
+from robot_bridge.loop.operator import Gate, Operator
+from robot_bridge.loop.status import CameraStatus, RecorderStatus, Status
 from robot_bridge.observations import Frame
-from robot_bridge.operator import Gate, Operator
 from robot_bridge.robots import Reading, RobotHealth
+from robot_bridge.safety.modes import PERSONS, TABLE, Event, Mode, next_mode
 from robot_bridge.sources import Plan, SourceHealth
-from robot_bridge.status import CameraStatus, RecorderStatus, Status
-from robot_bridge.twin import TwinRobot
+from robot_bridge.twin.twin_robot import TwinRobot
 
 HEIGHT, WIDTH = 48, 64
 # Names are as long in life.

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from robot_bridge.approach import Approach, ApproachLimits
 from robot_bridge.arm import HOME, HOME_DEGREES
 from robot_bridge.robots import Reading
-from robot_bridge.safety import Limits, SafetyFilter
+from robot_bridge.safety.approach import Approach, ApproachLimits
+from robot_bridge.safety.safety_filter import Limits, SafetyFilter
 
 DEGREE = np.radians(1.0)
 START = np.radians([30.0, 10.0, 20.0, 30.0, -60.0, 20.0])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from arp_jax.specs import CameraSpec
-from robot_bridge.camera_devices import find_source, list_devices
-from robot_bridge.camera_view import apply_view
-from robot_bridge.cameras import LONGEST_PAUSE_S, Capture, OpenCvCamera, pause_s
+from robot_bridge.cameras.camera_devices import find_source, list_devices
+from robot_bridge.cameras.camera_view import apply_view
+from robot_bridge.cameras.capture import LONGEST_PAUSE_S, Capture, OpenCvCamera, pause_s
 
 HEIGHT, WIDTH = 48, 64
 SPEC = CameraSpec("top", HEIGHT, WIDTH)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from arp_jax.control.ensembling import ensembled_action, start_ensemble
 from arp_jax.control.latency import arrived_actions, start_latency
-from robot_bridge.chunk_timeline import ChunkTimeline, ObservationWindow
+from robot_bridge.actions.chunk_timeline import ChunkTimeline, ObservationWindow
 from robot_bridge.observations import Frame, Observation
 
 PERIOD = 100_000_000

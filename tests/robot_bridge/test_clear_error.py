@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from robot_bridge.emulator import AuditLimits, Emulator, Faults, Rule
-from robot_bridge.frames import Command
-from robot_bridge.modes import Mode
 from robot_bridge.robots import RobotError
+from robot_bridge.safety.modes import Mode
+from robot_bridge.wire.frames import Command
 from tests.robot_bridge.fault_stage import judge, new_stage, opened_port, started
 from tests.robot_bridge.fault_storm import CONFIG
 from tests.robot_bridge.loop_rig import Rig

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from robot_bridge import clearance
 from robot_bridge.arm import COMMAND_LIMITS, HOME
-from robot_bridge.clearance import SIMULATED_LENGTH, Box, Clearance
 from robot_bridge.kinematics import flange_pose
+from robot_bridge.safety import clearance
+from robot_bridge.safety.clearance import SIMULATED_LENGTH, Box, Clearance
 from tests.golden_files import golden_path, load_golden
 from tests.robot_bridge.arm_in_mujoco import ArmInMujoco
 

@@ -9,8 +9,8 @@ import pytest
 from robot_bridge.__main__ import COMMANDS, main, make_parser
 from robot_bridge.commands.flags import config_of
 from robot_bridge.commands.terminal import KEYS, LiveLine, confirm, status_line
-from robot_bridge.config import default_text, read_config
-from robot_bridge.operator import COMMANDS as BRIDGE_COMMANDS
+from robot_bridge.loop.operator import COMMANDS as BRIDGE_COMMANDS
+from robot_bridge.settings.config import default_text, read_config
 
 
 def flags_of(*argv):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_bridge.clock import Clock, Histogram
+from robot_bridge.loop.clock import Clock, Histogram
 
 PERIOD_NS = 20_000_000  # 50 Hz
 

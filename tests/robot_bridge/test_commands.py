@@ -6,9 +6,9 @@ import signal
 import numpy as np
 import pytest
 
-from robot_bridge.config import read_config
 from robot_bridge.emulator import Faults
-from robot_bridge.frames import Command
+from robot_bridge.settings.config import read_config
+from robot_bridge.wire.frames import Command
 from tests.policy_servers import running_server
 from tests.robot_bridge.command_line import (
     HomeActor,

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 import pytest
 from websockets.sync.client import connect
 
-from robot_bridge.frames import Command
+from robot_bridge.wire.frames import Command
 from tests.robot_bridge.command_line import (
     PATIENCE_S,
     emulated_arm,

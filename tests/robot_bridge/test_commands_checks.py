@@ -13,16 +13,16 @@ import pytest
 from arp_jax.specs import CameraSpec
 from robot_bridge.__main__ import main
 from robot_bridge.arm import HOME, action_spec
-from robot_bridge.cameras import Capture, OpenCvCamera
+from robot_bridge.cameras.capture import Capture, OpenCvCamera
 from robot_bridge.commands.calibrate import Measured, settings, swing
 from robot_bridge.commands.check_cameras import check_cameras, check_folder, picture_rate
 from robot_bridge.commands.check_port import check_port
 from robot_bridge.commands.check_zero import check_zero
 from robot_bridge.commands.lag_fit import Lag, fit_lag
-from robot_bridge.config import Config, read_config
 from robot_bridge.emulator import Faults
-from robot_bridge.frames import Command
 from robot_bridge.observations import Frame
+from robot_bridge.settings.config import Config, read_config
+from robot_bridge.wire.frames import Command
 from tests.robot_bridge.command_line import emulated_arm, write_script
 from tests.robot_bridge.test_cameras import HEIGHT, WIDTH, write_video
 

@@ -6,7 +6,7 @@ import pytest
 
 from arp_jax.specs import CameraSpec, ObservationSpec, PolicySpec, SpecMismatch
 from robot_bridge.arm import action_spec, state_spec
-from robot_bridge.compatibility import check_compatible
+from robot_bridge.safety.compatibility import check_compatible
 
 ACTION, STATE = action_spec(True), state_spec(True)
 WRIST, TOP = CameraSpec("wrist", 480, 640), CameraSpec("top", 480, 640)

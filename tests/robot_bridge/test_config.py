@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from robot_bridge.approach import ApproachLimits
 from robot_bridge.arm import COMMAND_LIMITS, HOME
-from robot_bridge.config import CameraSection, Config, default_text, read_config
-from robot_bridge.safety import Limits
-from robot_bridge.toml_sections import key_of, read_section
-from robot_bridge.watchdog import WatchdogLimits
+from robot_bridge.safety.approach import ApproachLimits
+from robot_bridge.safety.safety_filter import Limits
+from robot_bridge.safety.watchdog import WatchdogLimits
+from robot_bridge.settings.config import CameraSection, Config, default_text, read_config
+from robot_bridge.settings.toml_sections import key_of, read_section
 
 
 def write(folder, text):

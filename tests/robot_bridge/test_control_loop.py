@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from arp_jax.specs import CameraSpec, ObservationSpec, PolicySpec
 from robot_bridge.arm import HOME, action_spec, state_spec
-from robot_bridge.episode_log import read_log
-from robot_bridge.modes import MOVING, Mode
-from robot_bridge.obey import possible
+from robot_bridge.log.episode_log import read_log
+from robot_bridge.loop.obey import possible
 from robot_bridge.observations import Frame
 from robot_bridge.robots import RobotError
-from robot_bridge.watchdog import AgeLimits, WatchdogLimits
+from robot_bridge.safety.modes import MOVING, Mode
+from robot_bridge.safety.watchdog import AgeLimits, WatchdogLimits
 from tests.robot_bridge.loop_rig import RATE_HZ, Rig
 
 SECOND = round(RATE_HZ)

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from arp_jax.specs import ObservationSpec
+from robot_bridge.actions.trajectory import Trajectory, TrajectorySource
 from robot_bridge.arm import HOME, action_spec, state_spec
-from robot_bridge.daemon import Bridge
 from robot_bridge.emulator import Emulator, EmulatorConfig, PtyPort, audit
-from robot_bridge.episode_log import read_log
-from robot_bridge.parts import Parts
-from robot_bridge.ports import open_robot
+from robot_bridge.log.episode_log import read_log
+from robot_bridge.loop.daemon import Bridge
+from robot_bridge.loop.parts import Parts
 from robot_bridge.robots import RobotError
-from robot_bridge.safety import Limits
-from robot_bridge.trajectory import Trajectory, TrajectorySource
+from robot_bridge.safety.safety_filter import Limits
+from robot_bridge.wire.ports import open_robot
 from tests.robot_bridge.test_status import KEYS
 
 PATIENCE_S = 60.0
@@ -197,10 +197,10 @@ import time
 from pathlib import Path
 from tests.robot_bridge.test_daemon import course
 from robot_bridge.arm import action_spec, state_spec
-from robot_bridge.daemon import Bridge
-from robot_bridge.parts import Parts
-from robot_bridge.ports import open_robot
-from robot_bridge.safety import Limits
+from robot_bridge.loop.daemon import Bridge
+from robot_bridge.loop.parts import Parts
+from robot_bridge.wire.ports import open_robot
+from robot_bridge.safety.safety_filter import Limits
 from arp_jax.specs import ObservationSpec
 spec = ObservationSpec((state_spec(True),))
 parts = Parts(open_robot(sys.argv[1]), course(1000.0), Limits(), spec, action_spec(True),

@@ -11,7 +11,7 @@ from robot_bridge.emulator import ALWAYS, Emulator, EmulatorConfig, Faults, Rule
 from robot_bridge.emulator.coordinates import forward, inverse, pack
 from robot_bridge.emulator.core import REBOOT_S
 from robot_bridge.emulator.motion import approach
-from robot_bridge.frames import Command, FrameReader, encode, pack_angles, unpack_angles
+from robot_bridge.wire.frames import Command, FrameReader, encode, pack_angles, unpack_angles
 
 POSE = [10.0, 20.0, -30.0, 40.0, -50.0, 60.0]
 ZERO = [0.0] * 6

@@ -3,7 +3,7 @@
 import pytest
 
 from robot_bridge.emulator import AuditLimits, Emulator, EmulatorConfig, audit
-from robot_bridge.frames import Command, encode, pack_angles, pack_int16s
+from robot_bridge.wire.frames import Command, encode, pack_angles, pack_int16s
 
 
 class Sender:

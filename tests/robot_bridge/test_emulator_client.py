@@ -17,7 +17,7 @@ import pytest
 
 from robot_bridge.emulator import ALWAYS, Emulator, EmulatorConfig, Faults, PtyPort, Rule, TcpPort
 from robot_bridge.emulator.__main__ import main
-from robot_bridge.frames import Command, encode
+from robot_bridge.wire.frames import Command, encode
 
 pymycobot = pytest.importorskip("pymycobot")
 POSE = [10.0, 20.0, -30.0, 40.0, -50.0, 60.0]

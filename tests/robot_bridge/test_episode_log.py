@@ -10,9 +10,9 @@ import msgpack
 import numpy as np
 import pytest
 
-from robot_bridge import log_records
-from robot_bridge.episode_log import EpisodeLogWriter, read_log
-from robot_bridge.log_records import Damage, RecordFile, read_records
+from robot_bridge.log import log_records
+from robot_bridge.log.episode_log import EpisodeLogWriter, read_log
+from robot_bridge.log.log_records import Damage, RecordFile, read_records
 from tests.robot_bridge.log_steps import HEADER, make_step, write_log
 
 
@@ -255,7 +255,9 @@ def test_a_full_disk_leaves_a_readable_log(tmp_path, monkeypatch):
 
 
 def test_the_log_needs_no_jax(repository):
-    code = "import sys, robot_bridge.episode_log as e; bad = {'jax', 'flax', 'tensorflow', 'h5py'}"
+    code = (
+        "import sys, robot_bridge.log.episode_log as e; bad = {'jax', 'flax', 'tensorflow', 'h5py'}"
+    )
     code += "; print(sorted(bad & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True

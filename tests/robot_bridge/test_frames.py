@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from robot_bridge.frames import (
+from robot_bridge.wire.frames import (
     FOOTER,
     MAX_LENGTH,
     Command,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robot_bridge.gripper_trust import GripperTrust, TrustRule
+from robot_bridge.wire.gripper_trust import GripperTrust, TrustRule
 
 SECOND = 10**9
 

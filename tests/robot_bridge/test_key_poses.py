@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from robot_bridge.actions.key_poses import read_key_poses
 from robot_bridge.arm import action_spec
-from robot_bridge.key_poses import read_key_poses
 
 HOME = "[-3.07, 33.39, 32.78, 6.94, -88.33, -1.58]"
 SCRIPT = f"""

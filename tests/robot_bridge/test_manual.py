@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robot_bridge.arm import HOME, action_spec
-from robot_bridge.manual import GRIPPER_SPEED, JOG_SPEED, HandGuided, Jogged
+from robot_bridge.loop.manual import GRIPPER_SPEED, JOG_SPEED, HandGuided, Jogged
 from robot_bridge.observations import Observation
 
 PERIOD_NS = 50_000_000

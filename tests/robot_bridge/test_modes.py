@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from robot_bridge.modes import MOVING, PERSONS, TABLE, Event, Mode, next_mode, refusal
+from robot_bridge.safety.modes import MOVING, PERSONS, TABLE, Event, Mode, next_mode, refusal
 
 # Written out by hand: rows are modes, columns events in the order of `Event`; "-" is refused.
 EVENTS = ["start", "arrived", "hold", "resume", "finish", "fault", "estop", "reset"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from robot_bridge.emulator import Faults, Rule, audit
-from robot_bridge.frames import Command
-from robot_bridge.mycobot_config import MyCobotConfig
 from robot_bridge.robots import RobotError
-from robot_bridge.wire_schedule import Pace
+from robot_bridge.wire.frames import Command
+from robot_bridge.wire.mycobot_config import MyCobotConfig
+from robot_bridge.wire.wire_schedule import Pace
 from tests.robot_bridge.robot_run import MOTION, session
 from tests.robot_bridge.wired_arm import START, each_way, strike, wait_until
 

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from robot_bridge.emulator import Faults, Rule, core
-from robot_bridge.frames import Command
-from robot_bridge.mycobot import MyCobot
-from robot_bridge.ports import arm_driver
 from robot_bridge.robots import RobotError
+from robot_bridge.wire.frames import Command
+from robot_bridge.wire.mycobot import MyCobot
+from robot_bridge.wire.ports import arm_driver
 from tests.robot_bridge.robot_run import session
 from tests.robot_bridge.wired_arm import (
     START,
@@ -125,7 +125,7 @@ def test_an_arm_that_is_not_ready_is_refused(faults, powered, message, driver):
 
 
 def test_power_that_does_not_come_is_told(monkeypatch):
-    monkeypatch.setattr("robot_bridge.arm_session.POWER_TRIES", 3)
+    monkeypatch.setattr("robot_bridge.wire.arm_session.POWER_TRIES", 3)
     with session(connect=False, powered=False) as run:
         run.arm.faults = Faults(power_stuck=True)
         with pytest.raises(RobotError, match="e-stop"):
@@ -153,7 +153,7 @@ def test_a_request_that_was_given_up_does_not_happen_later(monkeypatch):
         waiting = threading.Thread(target=run.robot._request, args=(lambda: busy.wait(10),))
         waiting.start()
         wait_until(lambda: not run.robot._requests, "the owner is busy")
-        monkeypatch.setattr("robot_bridge.mycobot.REQUEST_S", 0.1)
+        monkeypatch.setattr("robot_bridge.wire.mycobot.REQUEST_S", 0.1)
         with pytest.raises(RobotError, match="no result"):
             run.robot.set_free(True)
         busy.set()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_bridge.arm import JOINTS
-from robot_bridge.operator import COMMANDS, MAX_JOG_RAD, MAX_PENDING, Gate, Operator
+from robot_bridge.loop.operator import COMMANDS, MAX_JOG_RAD, MAX_PENDING, Gate, Operator
 
 ZEROS = np.zeros(6)
 

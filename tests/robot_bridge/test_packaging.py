@@ -92,7 +92,8 @@ def test_the_list_of_shared_modules_is_what_is_imported():
 
 def test_importing_the_command_line_imports_nothing_heavy():
     code = (
-        "import sys, robot_bridge.__main__, robot_bridge.policy, robot_bridge.web_server\n"
+        "import sys, robot_bridge.__main__, robot_bridge.actions.policy\n"
+        "import robot_bridge.web.web_server\n"
         f"print(sorted({HEAVY!r} & {{name.split('.')[0] for name in sys.modules}}))"
     )
     found = subprocess.run(

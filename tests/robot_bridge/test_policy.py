@@ -13,9 +13,9 @@ from websockets.sync.server import serve
 
 from arp_jax.control.execution import Execution
 from arp_jax.export.protocol import Actions, Metadata, Problem, Query, encode
+from robot_bridge.actions.policy import RemotePolicy, default_execution
+from robot_bridge.actions.policy_client import PolicyClient, PolicyError, PolicyRefused
 from robot_bridge.observations import Frame, Observation
-from robot_bridge.policy import RemotePolicy, default_execution
-from robot_bridge.policy_client import PolicyClient, PolicyError, PolicyRefused
 from tests.policy_servers import RATE_HZ, SPEC, TOKEN, CountingActor, running_server
 
 PERIOD = int(1e9 / RATE_HZ)
@@ -331,7 +331,7 @@ def test_the_default_asks_again_halfway():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that inherit sockets")
 def test_local_policy_says_why_its_process_ended(tmp_path):
-    from robot_bridge.policy import LocalPolicy
+    from robot_bridge.actions.policy import LocalPolicy
 
     policy = LocalPolicy(tmp_path / "nothing")
     try:

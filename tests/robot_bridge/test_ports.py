@@ -2,9 +2,9 @@
 
 import pytest
 
-from robot_bridge.mycobot import MyCobot
-from robot_bridge.mycobot_config import MyCobotConfig
-from robot_bridge.ports import arm_driver, open_robot
+from robot_bridge.wire.mycobot import MyCobot
+from robot_bridge.wire.mycobot_config import MyCobotConfig
+from robot_bridge.wire.ports import arm_driver, open_robot
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_an_unknown_driver_is_refused():
 @pytest.mark.parametrize(("with_gripper", "tool"), [(True, "adaptive"), (False, "none")])
 def test_the_twin_has_an_address_too(with_gripper, tool):
     pytest.importorskip("mujoco")
-    from robot_bridge.twin import TwinRobot
+    from robot_bridge.twin.twin_robot import TwinRobot
 
     robot = open_robot("sim:", config=MyCobotConfig(with_gripper=with_gripper))
     try:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from arp_jax.specs import CameraSpec, ObservationSpec, PolicySpec
+from robot_bridge.actions.policy import RemotePolicy
+from robot_bridge.actions.trajectory import Trajectory, TrajectorySource
 from robot_bridge.arm import HOME, action_spec, state_spec
-from robot_bridge.clearance import Box
-from robot_bridge.policy import RemotePolicy
-from robot_bridge.preflight import Rehearsal, SteppedClock, preflight
-from robot_bridge.preflight_report import Rules, save_picture
-from robot_bridge.safety import Limits
+from robot_bridge.safety.clearance import Box
+from robot_bridge.safety.safety_filter import Limits
 from robot_bridge.sources import PlannedAction, SourceHealth
-from robot_bridge.trajectory import Trajectory, TrajectorySource
+from robot_bridge.twin.preflight import Rehearsal, SteppedClock, preflight
+from robot_bridge.twin.preflight_report import Rules, save_picture
 from tests.policy_servers import CountingActor, running_server
 
 PLAN = Rehearsal(

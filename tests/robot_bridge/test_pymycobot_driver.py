@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robot_bridge.arm_driver import ArmDriver
 from robot_bridge.emulator import Faults, Rule
-from robot_bridge.frames import Command
-from robot_bridge.ports import arm_driver
-from robot_bridge.pymycobot_driver import FENCES, PymycobotDriver
+from robot_bridge.wire.arm_driver import ArmDriver
+from robot_bridge.wire.frames import Command
+from robot_bridge.wire.ports import arm_driver
+from robot_bridge.wire.pymycobot_driver import FENCES, PymycobotDriver
 from tests.robot_bridge.wired_arm import LINES, START, near, opened, strike, wired_arm
 
 pytest.importorskip("pymycobot")

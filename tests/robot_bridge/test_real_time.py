@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from robot_bridge.real_time import SlackCollector, Upkeep, quiet_interpreter
+from robot_bridge.loop.real_time import SlackCollector, Upkeep, quiet_interpreter
 
 # In a process of its own: priorities are not given back.
 RAISING = """
 import os, threading
-from robot_bridge.real_time import Priorities
+from robot_bridge.loop.real_time import Priorities
 
 done = threading.Event()
 early = threading.Thread(target=done.wait)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from robot_bridge.episode_log import SUFFIX, read_log
+from robot_bridge.log.episode_log import SUFFIX, read_log
+from robot_bridge.log.recorder import Recorder
 from robot_bridge.observations import Frame
-from robot_bridge.recorder import Recorder
 from tests.robot_bridge.log_steps import HEADER, make_step
 
 PATIENCE_S = 30.0

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from robot_bridge.episode_log import EpisodeLogWriter
-from robot_bridge.replay import read_recording
+from robot_bridge.actions.replay import read_recording
+from robot_bridge.log.episode_log import EpisodeLogWriter
 from tests.robot_bridge.log_steps import ACTION, HEADER, make_step, write_log
 
 # The toy arm's steps are drawn from -1 ... 1, the gripper too.

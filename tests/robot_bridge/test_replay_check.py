@@ -9,9 +9,9 @@ import pytest
 
 from arp_jax.specs import ObservationSpec
 from robot_bridge.arm import HOME, JOINTS, action_spec, state_spec, state_vector
-from robot_bridge.episode_log import EpisodeLogWriter, Header, Step
-from robot_bridge.replay_check import LiveCheck, Tolerances, Track, check_log, check_tracks
-from robot_bridge.twin import TwinRobot
+from robot_bridge.log.episode_log import EpisodeLogWriter, Header, Step
+from robot_bridge.twin.replay_check import LiveCheck, Tolerances, Track, check_log, check_tracks
+from robot_bridge.twin.twin_robot import TwinRobot
 
 TICK_NS = 100_000_000
 NAMES = (*JOINTS, "gripper")

@@ -19,13 +19,13 @@ from robot_bridge.commands.replay_gate import (
     keep_verdict,
     use_record,
 )
-from robot_bridge.config import read_config
 from robot_bridge.emulator import Faults
-from robot_bridge.episode_log import EpisodeLog, Header
-from robot_bridge.frames import Command
-from robot_bridge.preflight import Rehearsal, SteppedClock, preflight
-from robot_bridge.replay_check import LiveCheck
-from robot_bridge.replay_record import read_record, record_path, remove_record, write_record
+from robot_bridge.log.episode_log import EpisodeLog, Header
+from robot_bridge.settings.config import read_config
+from robot_bridge.twin.preflight import Rehearsal, SteppedClock, preflight
+from robot_bridge.twin.replay_check import LiveCheck
+from robot_bridge.twin.replay_record import read_record, record_path, remove_record, write_record
+from robot_bridge.wire.frames import Command
 from tests.policy_servers import running_server
 from tests.robot_bridge.command_line import (
     HomeActor,

@@ -1,7 +1,7 @@
 """Bookkeeping of replies that may still come."""
 
-from robot_bridge.frames import Command
-from robot_bridge.reply_ledger import FENCES, ReplyLedger
+from robot_bridge.wire.frames import Command
+from robot_bridge.wire.reply_ledger import FENCES, ReplyLedger
 
 ANGLES, POWER = Command.GET_ANGLES, Command.IS_POWER_ON
 SECOND = 10**9

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from robot_bridge.arm import COMMAND_LIMITS, HOME, HOME_DEGREES, LIMITS
-from robot_bridge.clearance import Clearance
 from robot_bridge.robots import Reading
-from robot_bridge.safety import Limits, SafetyError, SafetyFilter
+from robot_bridge.safety.clearance import Clearance
+from robot_bridge.safety.safety_filter import Limits, SafetyError, SafetyFilter
 from tests.robot_bridge.safety_loop import DEGREE, Loop, moved
 
 PERIOD_NS = 100_000_000

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_bridge import clearance
 from robot_bridge.arm import COMMAND_LIMITS, HOME
 from robot_bridge.robots import Reading
-from robot_bridge.safety import Limits, SafetyError, SafetyFilter
+from robot_bridge.safety import clearance
+from robot_bridge.safety.safety_filter import Limits, SafetyError, SafetyFilter
 from tests.robot_bridge.arm_in_mujoco import ArmInMujoco
 from tests.robot_bridge.safety_checker import Checker
 

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 
+from robot_bridge.loop.status import CameraStatus, RecorderStatus, Status
 from robot_bridge.robots import Reading, RobotHealth
 from robot_bridge.sources import Plan, SourceHealth
-from robot_bridge.status import CameraStatus, RecorderStatus, Status
 
 NOW_NS = 5_000_000_000
 EMPTY = Status(

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_bridge.arm import COMMAND_LIMITS, HOME, LIMITS
-from robot_bridge.safety import Limits, SafetyFilter
-from robot_bridge.step_limits import brakable_step
+from robot_bridge.safety.safety_filter import Limits, SafetyFilter
+from robot_bridge.safety.step_limits import brakable_step
 from tests.robot_bridge.safety_loop import DEGREE, Loop, moved
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from arp_jax.specs import CameraSpec
-from robot_bridge.synthetic_camera import SyntheticCamera
-from robot_bridge.twin import TwinRobot
-from robot_bridge.twin_renderer import TwinRenderer
+from robot_bridge.cameras.synthetic_camera import SyntheticCamera
+from robot_bridge.twin.twin_renderer import TwinRenderer
+from robot_bridge.twin.twin_robot import TwinRobot
 
 FRONT = CameraSpec("front", 48, 64)
 TURNED = (0.8, 0.2, 0.3, 0.0, -1.5, 0.3)

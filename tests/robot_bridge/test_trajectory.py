@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from robot_bridge.actions.trajectory import Trajectory, TrajectorySource
 from robot_bridge.arm import action_spec
-from robot_bridge.trajectory import Trajectory, TrajectorySource
 
 TICK = 100_000_000
 

@@ -14,8 +14,8 @@ from arp_jax.sim.mycobot import bench_scene
 from robot_bridge.arm import HOME, LIMITS
 from robot_bridge.kinematics import flange_pose
 from robot_bridge.robots import RobotError
-from robot_bridge.twin import TwinRobot
-from robot_bridge.twin_physics import STEP_NS, TOOLS, TwinPhysics
+from robot_bridge.twin.twin_physics import STEP_NS, TOOLS, TwinPhysics
+from robot_bridge.twin.twin_robot import TwinRobot
 
 TICK_NS = 20_000_000
 POSE = np.array([0.5, 0.2, 0.3, 0.0, -1.5, 0.3])
@@ -243,11 +243,12 @@ def test_in_real_time_it_moves_by_itself():
 def test_it_needs_no_jax():
     """Nor does importing its module need MuJoCo: the bridge starts without it."""
     script = (
-        "import sys, robot_bridge.twin as t, robot_bridge.preflight, robot_bridge.cameras\n"
-        "import robot_bridge.synthetic_camera, robot_bridge.replay_check\n"
+        "import sys, robot_bridge.twin.twin_robot as t, robot_bridge.twin.preflight\n"
+        "import robot_bridge.cameras.capture\n"
+        "import robot_bridge.cameras.synthetic_camera, robot_bridge.twin.replay_check\n"
         "assert not {'mujoco', 'cv2', 'matplotlib'} & set(sys.modules)\n"
         "t.TwinRobot().connect()\n"
-        "import robot_bridge.twin_renderer\n"
+        "import robot_bridge.twin.twin_renderer\n"
         "assert not {'jax', 'flax', 'tensorflow'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -10,11 +10,11 @@ import pytest
 
 from robot_bridge.arm import HOME, HOME_DEGREES
 from robot_bridge.commands.assembly import make_robot
-from robot_bridge.config import Config, RobotSection
 from robot_bridge.emulator import Emulator, EmulatorConfig, PtyPort
 from robot_bridge.robots import RobotError
-from robot_bridge.twin import TwinRobot
-from robot_bridge.twin_shadow import ShadowedRobot, ShadowLimits
+from robot_bridge.settings.config import Config, RobotSection
+from robot_bridge.twin.twin_robot import TwinRobot
+from robot_bridge.twin.twin_shadow import ShadowedRobot, ShadowLimits
 
 TICK_NS = 100_000_000
 

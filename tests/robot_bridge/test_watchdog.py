@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_bridge.watchdog import AgeLimits, Ages, Level, WatchdogLimits, age_s, judge
+from robot_bridge.safety.watchdog import AgeLimits, Ages, Level, WatchdogLimits, age_s, judge
 
 LIMITS = WatchdogLimits(
     observation=AgeLimits(0.3, 1.0), policy=AgeLimits(2.0, 4.0), wire=AgeLimits(0.3, 1.0, 3.0)

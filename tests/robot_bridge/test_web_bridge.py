@@ -6,8 +6,8 @@ import time
 import pytest
 
 from robot_bridge.emulator import Emulator, EmulatorConfig, PtyPort, audit
-from robot_bridge.episode_log import read_log
-from robot_bridge.web_server import WebServer, WebSettings
+from robot_bridge.log.episode_log import read_log
+from robot_bridge.web.web_server import WebServer, WebSettings
 from tests.robot_bridge.test_daemon import make_bridge
 from tests.robot_bridge.test_web_server import (
     TOKEN,

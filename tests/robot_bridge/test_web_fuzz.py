@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
-from robot_bridge.web_guard import Guard, host_name, is_loopback
-from robot_bridge.web_messages import Beat, Command, Hello, parse_message
-from robot_bridge.web_server import WebServer, WebSettings
+from robot_bridge.web.web_guard import Guard, host_name, is_loopback
+from robot_bridge.web.web_messages import Beat, Command, Hello, parse_message
+from robot_bridge.web.web_server import WebServer, WebSettings
 from tests.robot_bridge.shown_bridge import ShownBridge
 from tests.robot_bridge.test_web_server import TOKEN, hello, http, open_socket, wait_message
 

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from launch.browser import Browser, find_chromium
-from robot_bridge.modes import Mode
-from robot_bridge.web_server import WebServer, WebSettings
+from robot_bridge.safety.modes import Mode
+from robot_bridge.web.web_server import WebServer, WebSettings
 from tests.robot_bridge.shown_bridge import ShownBridge, TestCamera
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")

@@ -13,12 +13,12 @@ import simplejpeg
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from robot_bridge import web_http, web_server
-from robot_bridge.modes import Mode
-from robot_bridge.web_guard import choose_token, host_name
-from robot_bridge.web_http import FILES
-from robot_bridge.web_messages import PROTOCOL
-from robot_bridge.web_server import WebServer, WebSettings
+from robot_bridge.safety.modes import Mode
+from robot_bridge.web import web_http, web_server
+from robot_bridge.web.web_guard import choose_token, host_name
+from robot_bridge.web.web_http import FILES
+from robot_bridge.web.web_messages import PROTOCOL
+from robot_bridge.web.web_server import WebServer, WebSettings
 from tests.robot_bridge.shown_bridge import HEIGHT, WIDTH, ShownBridge, TestCamera
 
 TOKEN = "a-token-for-tests-0123456789"

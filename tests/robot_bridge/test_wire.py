@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from robot_bridge.emulator import Faults, Rule
-from robot_bridge.frames import Command, encode
-from robot_bridge.lines import SerialLine
-from robot_bridge.ports import arm_driver
 from robot_bridge.robots import RobotError
-from robot_bridge.wire import WireDriver
+from robot_bridge.wire.frames import Command, encode
+from robot_bridge.wire.lines import SerialLine
+from robot_bridge.wire.ports import arm_driver
+from robot_bridge.wire.wire_driver import WireDriver
 from tests.robot_bridge.wired_arm import LINES, START, near, opened, strike, wired_arm
 
 ONCE = Rule(times=1)

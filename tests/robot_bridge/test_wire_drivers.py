@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from robot_bridge.emulator import Faults, Rule
-from robot_bridge.frames import Command
 from robot_bridge.robots import RobotError
+from robot_bridge.wire.frames import Command
 from tests.robot_bridge.wired_arm import (
     START,
     each_way,

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from robot_bridge.frames import Command, Frame, FrameReader, encode
-from robot_bridge.lines import LineError
 from robot_bridge.robots import RobotError
-from robot_bridge.wire import WireDriver
+from robot_bridge.wire.frames import Command, Frame, FrameReader, encode
+from robot_bridge.wire.lines import LineError
+from robot_bridge.wire.wire_driver import WireDriver
 
 POSE = np.full(6, 0.1)
 STEP_NS = 5_000_000

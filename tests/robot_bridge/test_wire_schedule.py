@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_bridge.wire_schedule import READS, Job, JobKind, Pace, WireSchedule
+from robot_bridge.wire.wire_schedule import READS, Job, JobKind, Pace, WireSchedule
 
 MS = 1_000_000
 GAP = 50 * MS

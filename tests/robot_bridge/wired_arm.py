@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robot_bridge.arm_driver import ArmDriver
 from robot_bridge.emulator import ALWAYS, Emulator, EmulatorConfig, Faults, PtyPort, Rule, TcpPort
-from robot_bridge.frames import Command, Frame
-from robot_bridge.ports import arm_driver
+from robot_bridge.wire.arm_driver import ArmDriver
+from robot_bridge.wire.frames import Command, Frame
+from robot_bridge.wire.ports import arm_driver
 
 LINES = ("serial", "tcp")
 WAYS = [(line, driver) for line in LINES for driver in ("wire", "pymycobot")]

@@ -1,0 +1,1 @@
+"""Who chooses actions: policies here and elsewhere, replays, key poses."""

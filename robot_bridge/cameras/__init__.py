@@ -1,0 +1,1 @@
+"""Pictures: capture threads, views, the synthetic camera of the twin."""

@@ -1,0 +1,1 @@
+"""Every run is an episode on the disk that survives a crash."""

@@ -1,0 +1,1 @@
+"""The control loop: clock, tick, what a person asks, status, the daemon that runs it all."""

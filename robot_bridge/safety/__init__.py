@@ -1,0 +1,1 @@
+"""What no command gets past: limits, clearances, modes, watchdog, approach, refusal."""

@@ -1,0 +1,1 @@
+"""TOML files to frozen dataclasses, with one clear error for each mistake."""

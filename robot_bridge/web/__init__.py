@@ -1,0 +1,1 @@
+"""The bridge's page and the server of it."""

@@ -1,0 +1,1 @@
+"""The myCobot 320 over serial and TCP: frames, drivers, the one owner of the line."""
