@@ -13,7 +13,7 @@ CORE = [
     "array_record",
     "chex",
     "flax>=0.12",
-    "flatbuffers",  # jax.export
+    "flatbuffers",  # jax.export writes with it
     "google-crc32c",
     "h5py",
     "imageio",

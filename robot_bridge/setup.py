@@ -26,6 +26,7 @@ SHARED = {
     "arp_jax.export": [
         "__init__",
         "inference_queue",
+        "program",
         "protocol",
         "runtime",
         "server",

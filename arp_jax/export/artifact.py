@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import arp_jax
+from arp_jax.export.program import write_program
 from arp_jax.export.runtime import (
     FORMAT,
     FORMAT_VERSION,
@@ -268,7 +269,7 @@ def _write_files(
     tensors = {name: np.ascontiguousarray(x) for name, (_, x) in zip(names, leaves, strict=True)}
     kept = write_weights(tensors, weights, folder / PARAMS)  # a wrong kind fails before the export
     exported = export_program(source, platforms)
-    (folder / PROGRAM).write_bytes(exported.serialize())
+    program = write_program(exported, folder / PROGRAM)
     (folder / STATS).write_text(json.dumps(stats_to_json(source.stats), indent=1) + "\n")
     spec = source.policy.spec
     manifest = {
@@ -281,6 +282,7 @@ def _write_files(
         "signature": _signature(spec),
         "params": names,
         "weights": kept,
+        "program": program,
         "parameter_count": int(sum(x.size for x in tensors.values())),
         "platforms": list(platforms),
         "provenance": dict(source.provenance),

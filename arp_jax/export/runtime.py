@@ -24,6 +24,7 @@ import jax.export
 import numpy as np
 
 from arp_jax import compile_cache
+from arp_jax.export.program import read_program
 from arp_jax.export.weights import read_weights
 from arp_jax.specs import PolicySpec
 
@@ -126,12 +127,13 @@ def load_artifact(folder: str | Path) -> Artifact:
             f"{folder / PROGRAM} was exported for {manifest['platforms']}, not for {platform!r}; "
             f"export again with --platforms={platform}"
         )
-    exported = jax.export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
     try:
         tensors = read_weights(folder / PARAMS, manifest["params"], manifest["weights"])
+        params = [tensors[name] for name in manifest["params"]]
+        exported = read_program(folder / PROGRAM, manifest, params)
     except ValueError as error:
-        raise ArtifactError(f"{error}; export the run again") from error
-    return Artifact(manifest, exported, [tensors[name] for name in manifest["params"]])
+        raise ArtifactError(f"{error}; or export the run again") from error
+    return Artifact(manifest, exported, params)
 
 
 def local_platform() -> str:

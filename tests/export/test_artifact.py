@@ -55,12 +55,13 @@ def test_a_row_does_not_depend_on_its_neighbours(artifact):
     )
 
 
-def test_runs_in_a_fresh_process_without_flax(artifact, artifact_dir, tmp_path):
+@pytest.mark.parametrize("absent", ["", "flatbuffers"])
+def test_runs_in_a_fresh_process_without_flax(artifact, artifact_dir, tmp_path, absent):
     observation = random_observation(artifact.spec, 2, seed=5)
     np.savez(tmp_path / "observation.npz", **observation)
     script = """
 import sys
-BLOCKED = {"flax", "optax", "orbax", "ml_collections", "tensorflow", "mujoco"}
+BLOCKED = {"flax", "optax", "orbax", "ml_collections", "tensorflow", "mujoco", sys.argv[3]}
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in BLOCKED:
@@ -68,7 +69,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import numpy as np
 from arp_jax.export.runtime import load_artifact
-folder, work = sys.argv[1:]
+folder, work = sys.argv[1:3]
 with np.load(work + "/observation.npz") as observation:
     actions = load_artifact(folder).act(dict(observation), seed=4)
 np.save(work + "/actions.npy", actions)
@@ -76,7 +77,9 @@ loaded = {name.split(".")[0] for name in sys.modules}
 assert "flax" not in loaded, "flax was imported"
 """
     subprocess.run(
-        [sys.executable, "-c", script, str(artifact_dir), str(tmp_path)], check=True, timeout=120
+        [sys.executable, "-c", script, str(artifact_dir), str(tmp_path), absent],
+        check=True,
+        timeout=120,
     )
     found = np.load(tmp_path / "actions.npy")
     np.testing.assert_allclose(found / 256, artifact.act(observation, seed=4) / 256, atol=1e-5)

@@ -255,6 +255,11 @@ def test_a_browser_is_refused():
     assert error.value.response.status_code == 403
 
 
+def send_and_listen(client, data):
+    client.send(data)  # the server may hang up before the last fragment
+    client.recv(timeout=10)
+
+
 @pytest.mark.parametrize(
     ("data", "code", "reason"),
     [
@@ -268,10 +273,8 @@ def test_a_browser_is_refused():
 )
 def test_other_messages_end_the_conversation_with_a_reason(data, code, reason):
     with running_server(max_message_bytes=1024) as address:
-        with raw_client(address) as client:
-            with pytest.raises(ConnectionClosed) as error:
-                client.send(data)  # the server may end it before the last fragment
-                client.recv(timeout=10)
+        with raw_client(address) as client, pytest.raises(ConnectionClosed) as error:
+            send_and_listen(client, data)
         assert error.value.rcvd.code == code
         assert reason in error.value.rcvd.reason
         wait_for(lambda: clients_now(address) == 0, "its place is taken still")
