@@ -41,7 +41,7 @@ bridge-demo: $(VENV)/.dev  ## policy, page, emergency stop and recording on an e
 	$(BIN)/python -m launch.bridge_demo --workdir runs/bridge_demo
 
 faults: $(VENV)/.dev  ## the bridge against every fault of the emulated arm
-	$(PYTEST) -m faults tests/robot_bridge
+	$(PYTEST) --dist load -m faults tests/robot_bridge
 
 test-golden: $(VENV)/.dev  ## the vectors of the reference implementations (ARP_JAX_GOLDEN=DIR for others)
 	$(BIN)/python -m pytest -m golden -rP
