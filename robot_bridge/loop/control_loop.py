@@ -21,13 +21,13 @@ from robot_bridge.loop.manual import HandGuided, Jogged
 from robot_bridge.loop.obey import end_clearing, obey
 from robot_bridge.loop.operator import Gate, Operator
 from robot_bridge.loop.parts import Parts
-from robot_bridge.loop.scene import Scene, look
+from robot_bridge.loop.scene import Scene, ages, look
 from robot_bridge.robots import Reading
 from robot_bridge.safety.approach import Approach
 from robot_bridge.safety.compatibility import check_compatible
 from robot_bridge.safety.modes import MOVING, Event, Mode, next_mode
 from robot_bridge.safety.safety_filter import SafetyError, SafetyFilter, reading_problem
-from robot_bridge.safety.watchdog import Ages, Level, age_s, judge
+from robot_bridge.safety.watchdog import Level, age_s, judge
 from robot_bridge.sources import ActionSource
 
 _LOG = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class ControlLoop:
         self._finished_ns: int | None = None  # since when the source has no further action
         self._still: np.ndarray | None = None  # where the arm stood at the last hold
         self._held_ns = 0
+        self._reconnects = self._asked_ns = 0  # motion begins with a reading from after this
 
     @property
     def takeover(self) -> bool:
@@ -131,6 +132,7 @@ class ControlLoop:
         _LOG.info("%s -> %s: %s", before, self.mode, reason)
         if self.mode in MOVING:
             self._opening, self._finished_ns = True, None
+            self._asked_ns = self._now_ns()
             # Its answers from before are not what is waited for now.
             self._waiting_ns, self._policy_ns = self._now_ns(), None
         if before is Mode.APPROACH and self.mode is Mode.RUNNING:
@@ -166,7 +168,7 @@ class ControlLoop:
     def unready(self) -> str:
         """Why nothing may move now, "" when it may."""
         scene = self.scene
-        old = judge(_ages(scene, None), self.parts.watchdog)
+        old = judge(ages(scene, None), self.parts.watchdog)
         return (
             scene.missing
             or reading_problem(scene.reading)
@@ -241,6 +243,10 @@ class ControlLoop:
         if gap > _GAP_NS and self.mode in MOVING and not self._opening:
             # The machine slept, or gave the loop no time: what was planned is not meant any more.
             self.happen(Event.HOLD, f"the control loop did not run for {gap / 1e9:.1f} s")
+        if (found := self.parts.robot.health().reconnects) != self._reconnects:
+            # The arm was stopped: targets begin anew where the next reading says that it stands.
+            self._reconnects, self._asked_ns = found, self.scene.time_ns
+            self._opening |= self.mode in MOVING
         # Approaching, there is no source yet; how old its answers are is known once it was asked.
         if self.mode in MOVING and self._fresh(None):
             if not self._settled():
@@ -255,13 +261,13 @@ class ControlLoop:
     def _fresh(self, policy_s: float | None) -> bool:
         """Whether this tick may move the arm; holds when something is missing or too old."""
         scene = self.scene
-        ages = _ages(scene, policy_s)
+        found = ages(scene, policy_s)
         self.ages_ms = {
-            "reading": _milliseconds(ages.wire_s),
-            "observation": _milliseconds(ages.observation_s),
-            "policy": _milliseconds(ages.policy_s),
+            "reading": _milliseconds(found.wire_s),
+            "observation": _milliseconds(found.observation_s),
+            "policy": _milliseconds(found.policy_s),
         }
-        judgement = judge(ages, self.parts.watchdog)
+        judgement = judge(found, self.parts.watchdog)
         reasons = ", ".join(judgement.reasons)
         if problem := reading_problem(scene.reading):
             self.happen(Event.FAULT, problem)
@@ -287,8 +293,11 @@ class ControlLoop:
             self._waiting_ns = self._now_ns()
             return False
         if self._opening and not by_hand:
+            reading = self.scene.reading
+            if reading is not None and reading.time_ns <= self._asked_ns:
+                return False
             try:
-                self._filter.start(self.scene.reading, self._now_ns())
+                self._filter.start(reading, self._now_ns())
             except SafetyError as error:
                 self.happen(Event.FAULT, str(error))
                 return False
@@ -384,13 +393,6 @@ def _not_ready(source: ActionSource) -> str:
     health = source.health()
     why = f": {health.last_error}" if health.last_error else ""
     return "" if health.ready else f"{source.name} is not ready{why}"
-
-
-def _ages(scene: Scene, policy_s: float | None) -> Ages:
-    observed = None if scene.observation is None else scene.observation.oldest_ns
-    read = None if scene.reading is None else scene.reading.time_ns
-    now = scene.time_ns
-    return Ages(age_s(observed, now), policy_s, age_s(read, now))
 
 
 def _milliseconds(age: float | None) -> float | None:

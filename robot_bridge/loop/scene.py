@@ -10,6 +10,7 @@ from robot_bridge.arm import STATE, state_vector
 from robot_bridge.loop.parts import Parts
 from robot_bridge.observations import Frame, Observation
 from robot_bridge.robots import Reading
+from robot_bridge.safety.watchdog import Ages, age_s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,3 +48,11 @@ def look(parts: Parts, now_ns: int) -> Scene:
         frames={spec.name: frames[spec.name] for spec in parts.observation.cameras},
     )
     return Scene(now_ns, reading, frames, observation)
+
+
+def ages(scene: Scene, policy_s: float | None) -> Ages:
+    """How old what was seen is; the age of the policy's answer is handed through."""
+    observed = None if scene.observation is None else scene.observation.oldest_ns
+    read = None if scene.reading is None else scene.reading.time_ns
+    now = scene.time_ns
+    return Ages(age_s(observed, now), policy_s, age_s(read, now))

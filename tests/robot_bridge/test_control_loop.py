@@ -116,6 +116,8 @@ def test_hold_and_resume_within_one_episode(rig, tmp_path):
     place, before = rig.angles(), rig.writes
     rig.ask("resume")
     assert rig.mode is Mode.RUNNING
+    assert rig.writes == before  # the reading is from before: it may have moved since
+    rig.tick()
     assert rig.writes == before + 1
     assert np.abs(rig.robot.targets[before][0] - place).max() < 0.06  # from where it stands
     rig.tick(SECOND)
