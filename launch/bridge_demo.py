@@ -7,7 +7,7 @@ validates that. Every result is checked; the exit status is 1 if one is not as i
 
 Examples:
     python -m launch.bridge_demo
-    python -m launch.bridge_demo --seconds 20 --workdir /tmp/bridge_demo
+    python -m launch.bridge_demo --seconds 20 --workdir runs/short_demo
     python -m launch.bridge_demo --artifact runs/my_arm/artifact
 """
 
