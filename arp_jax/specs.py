@@ -212,6 +212,17 @@ class PolicySpec(_JsonSpec):
             raise ValueError(f"action_offset {self.action_offset} leaves no action to execute")
 
     @property
+    def observation_shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """name -> (dtype, shape without the batch axis), features first."""
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            feature.name: ("float32", (self.window, feature.size))
+            for feature in self.observation.features
+        }
+        for camera in self.observation.cameras:
+            shapes[camera.name] = ("uint8", (self.window, camera.height, camera.width, 3))
+        return shapes
+
+    @property
     def first_executed(self) -> int:
         """Index in the chunk of the action that belongs to the newest observation."""
         return -self.action_offset

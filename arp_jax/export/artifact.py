@@ -137,7 +137,7 @@ def export_program(source: ExportSource, platforms: Sequence[str]) -> jax.export
     (batch,) = jax.export.symbolic_shape("b")
     observation = {
         name: jax.ShapeDtypeStruct((batch, *shape), dtype)
-        for name, (dtype, shape) in _observation_shapes(source.policy.spec).items()
+        for name, (dtype, shape) in source.policy.spec.observation_shapes.items()
     }
     return jax.export.export(jax.jit(act_rows), platforms=tuple(platforms))(
         [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves],
@@ -230,8 +230,8 @@ def random_observation(spec: PolicySpec, batch: int, seed: int) -> dict[str, np.
         for f in spec.observation.features
     }
     observation = {}
-    for name, (dtype, shape) in _observation_shapes(spec).items():
-        if dtype == np.uint8:
+    for name, (dtype, shape) in spec.observation_shapes.items():
+        if dtype == "uint8":
             observation[name] = rng.integers(0, 256, (batch, *shape), dtype=np.uint8)
         else:
             low, high = limits[name]
@@ -248,16 +248,6 @@ def _check_platforms(platforms: Sequence[str]) -> None:
         raise ValueError(
             f"--platforms needs {local_platform()!r} too: the artifact is checked on this machine"
         )
-
-
-def _observation_shapes(spec: PolicySpec) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """name -> (dtype, shape without the batch axis)."""
-    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-        f.name: (np.float32, (spec.window, f.size)) for f in spec.observation.features
-    }
-    for camera in spec.observation.cameras:
-        shapes[camera.name] = (np.uint8, (spec.window, camera.height, camera.width, 3))
-    return shapes
 
 
 def _write_files(
@@ -320,8 +310,8 @@ def _preprocessing(source: ExportSource) -> dict[str, Any]:
 def _signature(spec: PolicySpec) -> dict[str, Any]:
     return {
         "observation": {
-            name: {"dtype": np.dtype(dtype).name, "shape": ["b", *shape]}
-            for name, (dtype, shape) in _observation_shapes(spec).items()
+            name: {"dtype": dtype, "shape": ["b", *shape]}
+            for name, (dtype, shape) in spec.observation_shapes.items()
         },
         "rng": {"dtype": "uint32", "shape": ["b", 2], "implementation": KEY_IMPLEMENTATION},
         "action": {"dtype": "float32", "shape": ["b", spec.horizon, spec.action.size]},

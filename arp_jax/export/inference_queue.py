@@ -142,12 +142,7 @@ class InferenceQueue:
 
 def find_problem(spec: PolicySpec, query: Query) -> Problem | None:
     """What is wrong with a query's observation: absent and unknown names, dtypes, shapes, NaN."""
-    wanted: dict[str, tuple[str, tuple[int, ...]]] = {
-        feature.name: ("float32", (spec.window, feature.size))
-        for feature in spec.observation.features
-    }
-    for camera in spec.observation.cameras:
-        wanted[camera.name] = ("uint8", (spec.window, camera.height, camera.width, 3))
+    wanted = spec.observation_shapes
     for name in sorted(set(query.observation) ^ set(wanted)):
         what = "is missing" if name in wanted else f"is not seen by this policy: {list(wanted)}"
         return Problem(query.request, f"observation.{name}", what)
